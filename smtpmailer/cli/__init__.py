@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The smtpmailer console command, one module a subcommand."""

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""The frozen values that the parts of smtpmailer hand to each other."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+
+import attrs
+
+__all__ = [
+    "Address",
+    "Capabilities",
+    "DeliveryResult",
+    "Encryption",
+    "Envelope",
+    "FilePart",
+    "LoadedFile",
+    "MailRequest",
+    "Outcome",
+    "OutgoingMail",
+    "RecipientOutcome",
+    "Route",
+    "SmtpOverrides",
+]
+
+
+class Encryption(enum.Enum):
+    """How a session with an SMTP server is protected."""
+
+    STARTTLS = "tls"
+    TLS = "ssl"
+    NONE = "none"
+
+
+@attrs.frozen(kw_only=True)
+class Address:
+    """A mail address with an optional display name.
+
+    ``email`` is as the client wrote it, checked; its wire form comes from ``core.addresses``.
+    """
+
+    email: str
+    name: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class FilePart:
+    """A file on the service's machine that goes into a mail.
+
+    ``content_id`` is None for an attachment, the cid for an embedded image.
+    """
+
+    path: str
+    name: str
+    content_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class LoadedFile:
+    """A file part with its content, read once."""
+
+    part: FilePart
+    content: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class SmtpOverrides:
+    """The ``smtp*`` fields of one mail; None where the mail names none."""
+
+    host: str | None = None
+    port: int | None = None
+    encryption: Encryption | None = None
+    user: str | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class MailRequest:
+    """A validated mail object (``sendMail``, ``queueMail``); tuples keep the client's order.
+
+    Exactly one of ``body`` and ``template`` is set. ``timeout`` is in seconds, ``schedule_time``
+    in Unix seconds. ``replace_content`` maps template keys to texts.
+    """
+
+    to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    bcc: tuple[Address, ...] = ()
+    reply_to: tuple[Address, ...] = ()
+    subject: str
+    body: str | None = attrs.field(default=None, repr=False)
+    template: str | None = None
+    replace_content: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    attachments: tuple[FilePart, ...] = ()
+    embedded: tuple[FilePart, ...] = ()
+    from_email: str | None = None
+    from_name: str | None = None
+    smtp: SmtpOverrides = SmtpOverrides()
+    timeout: int | None = None
+    schedule_time: int | None = None
+    fail_to_delivered: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """Where and how a mail is handed over: one server, one account, one trust.
+
+    An empty ``user`` means no login. ``timeout`` (seconds) bounds each wait of the dialogue.
+    ``ca_file`` adds trust to the system's store; ``verify`` off trusts any certificate.
+    """
+
+    host: str
+    port: int
+    encryption: Encryption
+    user: str = ""
+    password: str = attrs.field(default="", repr=False)
+    ehlo_name: str
+    verify: bool = True
+    ca_file: str = ""
+    timeout: int = 300
+
+
+@attrs.frozen(kw_only=True)
+class Envelope:
+    """The SMTP envelope: ASCII-only unless ``needs_smtputf8``; recipients are unique, in order."""
+
+    sender: str
+    recipients: tuple[str, ...]
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether an address can only be said with SMTPUTF8 (RFC 6531)."""
+        return not (self.sender.isascii() and all(r.isascii() for r in self.recipients))
+
+
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """What a server offers that changes how a message is written."""
+
+    eight_bit: bool = False
+    smtputf8: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class OutgoingMail:
+    """A mail ready to be handed over.
+
+    ``wire`` gives the finished wire bytes for a server's capabilities: CRLF line ends, dots
+    stuffed, ending in CRLF, without the final dot. It is pure and may be called again.
+    """
+
+    mail_id: str
+    envelope: Envelope
+    wire: Callable[[Capabilities], bytes] = attrs.field(repr=False)
+
+
+class Outcome(enum.Enum):
+    """What became of one recipient."""
+
+    DELIVERED = "delivered"
+    TEMPORARY = "temporary"
+    PERMANENT = "permanent"
+    UNCERTAIN = "uncertain"
+
+
+@attrs.frozen(kw_only=True)
+class RecipientOutcome:
+    """One recipient's outcome, with the server's words where it said any.
+
+    ``code`` is 0 when no reply came; ``enhanced`` is an RFC 3463 code or empty; ``reply`` is
+    clean text (no control characters, no secrets, at most 1,000 characters).
+    """
+
+    recipient: str
+    outcome: Outcome
+    code: int = 0
+    enhanced: str = ""
+    reply: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class DeliveryResult:
+    """What became of a whole mail: one outcome per recipient, in the envelope's order.
+
+    ``reason`` is empty when all were delivered, else a text that begins ``SMTP Error: ``.
+    ``server`` is ``host:port``; ``seconds`` is the time the delivery took.
+    """
+
+    outcomes: tuple[RecipientOutcome, ...]
+    reason: str = ""
+    server: str = ""
+    seconds: float = 0.0
+
+    @property
+    def delivered(self) -> bool:
+        """Whether every recipient was delivered."""
+        return all(o.outcome is Outcome.DELIVERED for o in self.outcomes)
+
+    @property
+    def temporary(self) -> bool:
+        """Whether another attempt may still deliver to somebody."""
+        again = (Outcome.TEMPORARY, Outcome.UNCERTAIN)
+        return any(o.outcome in again for o in self.outcomes)

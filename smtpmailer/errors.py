@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""Every exception smtpmailer raises, in one tree.
+
+The first level says who can mend it: the client, the operator, the remote server, or we ourselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = [
+    "AddressError",
+    "AttachmentError",
+    "BadDocumentError",
+    "ClientError",
+    "EnvFileError",
+    "FramingError",
+    "MessageError",
+    "OperatorError",
+    "RequestInvalidError",
+    "ServiceAnswerError",
+    "ServiceProtocolError",
+    "ServiceUnreachableError",
+    "SettingsError",
+    "SmtpMailerError",
+    "TlsConfigError",
+]
+
+
+class SmtpMailerError(Exception):
+    """Root of the tree; never raised itself."""
+
+
+class ClientError(SmtpMailerError):
+    """The request has to change; the same request will fail again."""
+
+
+class OperatorError(SmtpMailerError):
+    """The configuration or the machine has to change."""
+
+
+class AddressError(ClientError):
+    """A text is no mail address (RFC 5321 section 4.1.2, RFC 6531)."""
+
+
+class MessageError(ClientError):
+    """A message can't be built from this request; the text says why."""
+
+
+class BadDocumentError(ClientError):
+    """A whole document is not valid JSON; ``offset`` counts bytes from its start."""
+
+    def __init__(self, offset: int, why: str) -> None:
+        """Keep where and why."""
+        super().__init__(f"malformed JSON at byte {offset}: {why}")
+        self.offset = offset
+        self.why = why
+
+
+class FramingError(ClientError):
+    """The byte stream can't be cut into documents any further; the connection has to end.
+
+    ``empty`` is true when the input can never become a JSON object.
+    """
+
+    def __init__(self, text: str, *, empty: bool = False) -> None:
+        """Keep the text for the answer's ``data``."""
+        super().__init__(text)
+        self.empty = empty
+
+
+class RequestInvalidError(ClientError):
+    """A payload breaks its schema; ``errors`` maps ``a->0->b`` paths to messages."""
+
+    def __init__(self, errors: Mapping[str, Sequence[str]]) -> None:
+        """Keep the errors in the order in which they are to be shown."""
+        super().__init__("; ".join(f"{path}: {', '.join(texts)}" for path, texts in errors.items()))
+        self.errors: dict[str, list[str]] = {path: list(texts) for path, texts in errors.items()}
+
+
+class AttachmentError(ClientError):
+    """A file can't be attached; ``path`` is the name as the client wrote it."""
+
+    def __init__(self, path: str, why: str) -> None:
+        """Keep the name and the reason."""
+        super().__init__(f"could not attach {path}: {why}")
+        self.path = path
+        self.why = why
+
+
+class EnvFileError(OperatorError):
+    """An env file can't be read or parsed."""
+
+
+class SettingsError(OperatorError):
+    """Settings are invalid; ``faults`` names every one, a line each, never a secret."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        """Keep all faults."""
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+class TlsConfigError(OperatorError):
+    """A certificate, key or trust file can't be used; the text names file and setting."""
+
+
+class ServiceAnswerError(ClientError):
+    """The service answered a request with an error; ``answer`` is the whole answer."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        """Keep the answer; its message and data make the text."""
+        message, data = answer.get("message"), answer.get("data")
+        super().__init__(str(message) if data is None else f"{message}: {data}")
+        self.answer = dict(answer)
+
+
+class ServiceUnreachableError(OperatorError):
+    """No answer of the service could be had: no connection, TLS refused, lost, or too slow.
+
+    ``maybe_done`` is true when the request had been written, in part or whole: it may have been
+    carried out although nothing came back.
+    """
+
+    def __init__(self, where: str, why: str, *, maybe_done: bool = False) -> None:
+        """Keep where (``host:port``) and why."""
+        super().__init__(f"{where}: {why}")
+        self.where = where
+        self.why = why
+        self.maybe_done = maybe_done
+
+
+class ServiceProtocolError(OperatorError):
+    """What answers at the service's address does not speak its protocol."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Services: what each API request does, written against interfaces only."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Stores: where mails, templates, counters and attachments live."""
