@@ -14,22 +14,40 @@ __all__ = [
     "AttachmentError",
     "BadDocumentError",
     "ClientError",
+    "CronError",
     "EnvFileError",
     "FramingError",
+    "LimitError",
     "MessageError",
+    "NoRecipientError",
     "OperatorError",
+    "RemoteError",
     "RequestInvalidError",
     "ServiceAnswerError",
     "ServiceProtocolError",
     "ServiceUnreachableError",
     "SettingsError",
+    "SmtpConnectError",
+    "SmtpLoginError",
+    "SmtpLostError",
     "SmtpMailerError",
+    "SmtpProtocolError",
+    "SmtpRefusedError",
+    "ThreadsStoppedError",
     "TlsConfigError",
 ]
 
 
 class SmtpMailerError(Exception):
     """Root of the tree; never raised itself."""
+
+
+class ThreadsStoppedError(SmtpMailerError):
+    """Work was refused because the service is stopping; ask again after its next start."""
+
+    def __init__(self) -> None:
+        """Word it."""
+        super().__init__("the service is stopping and takes no more work")
 
 
 class ClientError(SmtpMailerError):
@@ -70,6 +88,26 @@ class FramingError(ClientError):
         self.empty = empty
 
 
+class LimitError(ClientError):
+    """A client passed a limit of the protocol; its connection has to end.
+
+    The text is the answer's ``data`` and names the limit, ``message`` is the answer's.
+    """
+
+    def __init__(self, text: str, message: str) -> None:
+        """Keep both texts of the answer."""
+        super().__init__(text)
+        self.message = message
+
+
+class NoRecipientError(ClientError):
+    """A mail names nobody in to, ccList and bccList together; the text is the answer's data."""
+
+    def __init__(self) -> None:
+        """Word it as the API does."""
+        super().__init__("To/CC/BCC must have at least one recipient")
+
+
 class RequestInvalidError(ClientError):
     """A payload breaks its schema; ``errors`` maps ``a->0->b`` paths to messages."""
 
@@ -87,6 +125,10 @@ class AttachmentError(ClientError):
         super().__init__(f"could not attach {path}: {why}")
         self.path = path
         self.why = why
+
+
+class CronError(OperatorError):
+    """A text is no crontab time, or one that never comes."""
 
 
 class EnvFileError(OperatorError):
@@ -133,3 +175,53 @@ class ServiceUnreachableError(OperatorError):
 
 class ServiceProtocolError(OperatorError):
     """What answers at the service's address does not speak its protocol."""
+
+
+class RemoteError(SmtpMailerError):
+    """An SMTP server, or the way to it, failed; the text is clean and holds no secret.
+
+    ``code`` is the reply's (0 without one), ``enhanced`` its RFC 3463 code or empty.
+    """
+
+    def __init__(self, text: str, *, code: int = 0, enhanced: str = "") -> None:
+        """Keep the text and the reply's codes."""
+        super().__init__(text)
+        self.code = code
+        self.enhanced = enhanced
+
+
+class SmtpConnectError(RemoteError):
+    """No connection or TLS session came about; the operator or the network has to change."""
+
+
+class SmtpLoginError(RemoteError):
+    """The server refused the login, or offers none that can be used; the operator's to mend."""
+
+
+class SmtpLostError(RemoteError):
+    """The connection ended, or a wait took too long, in the middle of the dialogue."""
+
+
+class SmtpProtocolError(RemoteError):
+    """The server said something that SMTP does not allow."""
+
+
+class SmtpRefusedError(RemoteError):
+    """The server refused ``stage`` of the dialogue; the text is its reply without the code."""
+
+    def __init__(self, stage: str, text: str, *, code: int, enhanced: str = "") -> None:
+        """Keep what was refused."""
+        super().__init__(text, code=code, enhanced=enhanced)
+        self.stage = stage
+
+
+class CipherError(OperatorError):
+    """What a queue holds can't be decrypted."""
+
+
+class StoreError(OperatorError):
+    """A store can't do its work now: a disk is full, gone or read-only, a server is away."""
+
+
+class NoSuchMailError(ClientError):
+    """No mail of that name waits there (any more)."""

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: MIT
+"""Every configuration key, said once, and the frozen, validated settings made from them."""
+
+# ruff: noqa: RUF009 - _key is attrs.field with our metadata; ruff can't see that
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+
+from smtpmailer.core import settings_rules
+from smtpmailer.core.envfile import Scalar
+from smtpmailer.core.model import Encryption
+from smtpmailer.core.options import (
+    PORT,
+    Base64Key,
+    Choice,
+    Crontab,
+    Flag,
+    Host,
+    Kind,
+    MailAddress,
+    Number,
+    Option,
+    Path,
+    PathList,
+    Text,
+)
+from smtpmailer.errors import SettingsError
+
+__all__ = ["OPTIONS", "Settings", "describe", "from_values"]
+
+_GROUPS: Final = {
+    "mailer": "Service",
+    "limit": "Limits of the API",
+    "auth": "Authentication",
+    "redis": "Redis",
+    "queue": "Queue",
+    "smtp": "SMTP server",
+    "mail": "Mail",
+    "template": "Templates",
+}
+_OPTION: Final = "option"
+#: As much of a wrong value as an error shows.
+_SHOWN: Final = 60
+
+
+def _key(group: str, kind: Kind, default: Scalar, text: str, **more: Any) -> Any:
+    """Make the attrs field of a key; ``more`` goes to Option."""
+    option = Option(key="", kind=kind, default=default, group=_GROUPS[group], help=text, **more)
+    return attrs.field(
+        default=None if default is None else kind.read(default, ""),
+        repr=not option.secret,
+        metadata={_OPTION: option},
+    )
+
+
+_Level: TypeAlias = Literal["debug", "info", "notice", "warning", "error"]
+_Charset: TypeAlias = Literal["utf-8", "us-ascii", "iso-8859-1"]
+_BodyEncoding: TypeAlias = Literal["7bit", "8bit", "base64", "binary", "quoted-printable"]
+_MIB: Final = 1024 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Every key of the configuration, in lower case; the help texts say what each means.
+
+    Paths are absolute when ``from_values`` made them. ``warnings`` are lines for the log at start;
+    ``secret_files`` are files that no mail may carry, beside the directories of the queue.
+    """
+
+    mailer_proto: Literal["tcp", "ssl"] = _key(
+        "mailer", Choice(("tcp", "ssl")), "tcp", "Protocol of the API; ssl is TLS."
+    )
+    mailer_addr: str = _key(
+        "mailer",
+        Host(optional=False),
+        "127.0.0.1",
+        "Address or host name on which the API listens.",
+    )
+    mailer_port: int = _key("mailer", PORT, 3000, "Port of the API.")
+    mailer_ssl_cert: str = _key(
+        "mailer", Path(), "", "PEM file of the API's certificate and its chain; needed with ssl."
+    )
+    mailer_ssl_key: str = _key(
+        "mailer", Path(), "", "PEM file of the certificate's private key; needed with ssl."
+    )
+    mailer_workers: int = _key("mailer", Number(1), 1, "Processes that serve the API.")
+    mailer_max_memory: int = _key(
+        "mailer", Number(16), 64, "A worker above it is replaced once it is idle.", unit="MB"
+    )
+    mailer_max_request: int = _key(
+        "mailer", Number(-1), -1, "A worker is replaced after so many requests; -1 or 0: never."
+    )
+    mailer_restart_cron: str = _key(
+        "mailer", Crontab(), "", "Times at which the workers are replaced one after another."
+    )
+    mailer_timeout: int = _key(
+        "mailer", Number(1), 300, "Limit of each wait for an SMTP server.", unit="s"
+    )
+    mailer_log: bool = _key("mailer", Flag(), True, "Whether the service logs.")
+    mailer_log_level: _Level = _key(
+        "mailer",
+        Choice(("debug", "info", "notice", "warning", "error")),
+        "notice",
+        "The least important messages that are logged.",
+    )
+    mailer_log_output: Literal["error_log", "syslog"] = _key(
+        "mailer",
+        Choice(("error_log", "syslog")),
+        "error_log",
+        "Where the log goes; error_log is standard error, or twistd's log file.",
+    )
+    mailer_max_request_size: int = _key(
+        "limit", Number(1024), 32 * _MIB, "Largest request.", unit="bytes"
+    )
+    mailer_max_depth: int = _key(
+        "limit", Number(8, 500), 64, "Deepest nesting of a request's JSON.", unit="levels"
+    )
+    mailer_max_connections: int = _key(
+        "limit", Number(1), 10000, "Connections that may be open at a time."
+    )
+    mailer_max_connections_per_peer: int = _key(
+        "limit", Number(0), 5000, "Connections of one client address at a time; 0: no limit."
+    )
+    mailer_max_in_flight: int = _key(
+        "limit", Number(1), 100, "Requests of one connection that may be unanswered at a time."
+    )
+    mailer_idle_timeout: int = _key(
+        "limit", Number(1), 300, "A connection is closed after so long without a request.", unit="s"
+    )
+    mailer_request_timeout: int = _key(
+        "limit", Number(1), 60, "Time from a request's first byte to its last.", unit="s"
+    )
+    mailer_auth: bool = _key("auth", Flag(), False, "Whether a request needs the password.")
+    mailer_auth_hash_method: Literal["bcrypt", "argon2i", "sodium"] = _key(
+        "auth",
+        Choice(("bcrypt", "argon2i", "sodium")),
+        "bcrypt",
+        "Kind of the password's hash; sodium is argon2id.",
+    )
+    mailer_auth_hash: str = _key(
+        "auth",
+        Text(),
+        "",
+        "Hash of the password, from smtpmailer hash-password; needed with MAILER_AUTH.",
+        secret=True,
+    )
+    redis_enable: bool = _key("redis", Flag(), False, "Whether Redis keeps the counters.")
+    redis_proto: Literal["tcp", "tls"] = _key(
+        "redis", Choice(("tcp", "tls")), "tcp", "Protocol of the Redis server."
+    )
+    redis_addr: str = _key(
+        "redis", Host(optional=False), "127.0.0.1", "Address or host name of the Redis server."
+    )
+    redis_port: int = _key("redis", PORT, 6379, "Port of the Redis server.")
+    redis_key_prefix: str = _key(
+        "redis", Text(), "SMTP_MAILER:", "What every Redis key begins with."
+    )
+    redis_timeout: int = _key(
+        "redis", Number(), 0, "Limit of connecting to Redis; 0: none.", unit="s"
+    )
+    redis_retry_interval: int = _key(
+        "redis", Number(), 100, "Pause before connecting to Redis again.", unit="ms"
+    )
+    redis_read_timeout: int = _key(
+        "redis", Number(), 10, "Limit of each wait for an answer of Redis; 0: none.", unit="s"
+    )
+    redis_store_queue: bool = _key(
+        "redis", Flag(), False, "Whether Redis keeps the queue, instead of QUEUE_DIR."
+    )
+    redis_store_template: bool = _key(
+        "redis", Flag(), False, "Whether Redis keeps the templates, instead of EMAIL_TEMPLATE_DIR."
+    )
+    redis_reset_stats_on_start: bool = _key(
+        "redis", Flag(), True, "Whether the counters in Redis begin at 0 when the service starts."
+    )
+    redis_user: str = _key("redis", Text(), "", "User of Redis (ACL).", secret=True)
+    redis_password: str = _key("redis", Text(), "", "Password of Redis.", secret=True)
+    mailer_queue: bool = _key(
+        "queue", Flag(), True, "Whether mails can be queued; failed ones are tried again then."
+    )
+    mailer_queue_api_read_only: bool = _key(
+        "queue", Flag(), True, "Whether the API refuses to change and remove queued mails."
+    )
+    queue_scan_mode: Literal["interval", "cron"] = _key(
+        "queue",
+        Choice(("interval", "cron")),
+        "interval",
+        "Whether QUEUE_SCAN_INTERVAL or QUEUE_SCAN_CRON says when the queue is looked through.",
+    )
+    queue_scan_cron: str = _key(
+        "queue", Crontab(), "", "Times at which the queue is looked through; needed with cron."
+    )
+    queue_scan_interval: int = _key(
+        "queue", Number(1), 60, "Time between two looks through the queue.", unit="s"
+    )
+    queue_max_batch_size: int = _key(
+        "queue", Number(1), 20, "Mails that are taken from the queue at a time."
+    )
+    queue_max_failed_retry: int = _key(
+        "queue", Number(-1), 1, "Further attempts after a failed one; 0: none, -1: without end."
+    )
+    queue_dir: str = _key(
+        "queue", Path(optional=False), "Queue/mail/", "Directory of the mails that wait."
+    )
+    queue_process_dir: str = _key(
+        "queue", Path(optional=False), "Queue/temp/", "Directory of the mails that are being sent."
+    )
+    queue_full_encrypt: bool = _key(
+        "queue",
+        Flag(),
+        False,
+        "Whether queued mails are encrypted as a whole; the SMTP password always is.",
+    )
+    queue_encrypt_method: Literal["AES128", "AES256", "XChaCha20"] = _key(
+        "queue", Choice(("AES128", "AES256", "XChaCha20")), "AES128", "Cipher of queued mails."
+    )
+    secret_key: bytes = _key(
+        "queue",
+        Base64Key(),
+        "",
+        "Key of queued mails, from smtpmailer generate-key: 16 bytes for AES128, else 32; "
+        "needed with MAILER_QUEUE.",
+        secret=True,
+    )
+    smtp_host: str = _key(
+        "smtp",
+        Host(),
+        "",
+        "Address or host name of the SMTP server.",
+        required=True,
+        example="smtp.example.com",
+    )
+    smtp_port: int = _key("smtp", PORT, 587, "Port of the SMTP server; usual with ssl: 465.")
+    smtp_encryption: Encryption = _key(
+        "smtp",
+        Choice(("tls", "ssl", "none"), Encryption),
+        "tls",
+        "tls is STARTTLS, and required; ssl is TLS from the first byte; none is no protection.",
+    )
+    smtp_user: str = _key("smtp", Text(), "", "User of the SMTP server; empty: no login.")
+    smtp_password: str = _key(
+        "smtp", Text(), "", "Password of the SMTP server; empty: no login.", secret=True
+    )
+    smtp_ca_file: str = _key(
+        "smtp", Path(), "", "PEM file of authorities to trust besides those of the system."
+    )
+    smtp_tls_verify: bool = _key(
+        "smtp", Flag(), True, "Whether the SMTP server's certificate and name are checked."
+    )
+    smtp_ehlo_name: str = _key(
+        "smtp",
+        Host(literals=True),
+        "",
+        "Name that the service gives itself to SMTP servers; empty: the machine's.",
+    )
+    smtp_delivery_limit: int = _key(
+        "smtp",
+        Number(1),
+        1800,
+        "Limit of a whole delivery, however often the server answers in between.",
+        unit="s",
+    )
+    mail_html: bool = _key("mail", Flag(), True, "Whether bodies are HTML, else plain text.")
+    mail_charset: _Charset = _key(
+        "mail",
+        Choice(("utf-8", "us-ascii", "iso-8859-1")),
+        "utf-8",
+        "Charset of bodies; one that it can't express is sent as utf-8.",
+    )
+    mail_encoding: _BodyEncoding = _key(
+        "mail",
+        Choice(("7bit", "8bit", "base64", "binary", "quoted-printable")),
+        "8bit",
+        "Transfer encoding of bodies, where the SMTP server and the text allow it.",
+    )
+    mail_from_addr: str = _key(
+        "mail", MailAddress(), "", "Sender of mails that name none.", example="mailer@example.com"
+    )
+    mail_from_name: str = _key("mail", Text(), "", "Display name of the sender.", example="Mailer")
+    mail_max_size: int = _key(
+        "mail", Number(0), 64 * _MIB, "Largest message; 0: no limit.", unit="bytes"
+    )
+    attachment_dirs: tuple[str, ...] | None = _key(
+        "mail",
+        PathList(),
+        None,
+        "Directories, with : between them, from which files may be attached; empty: none. "
+        "Without the key any readable file may be.",
+        example="Attachments/",
+    )
+    email_template: bool = _key("template", Flag(), True, "Whether mails can use templates.")
+    email_template_dir: str = _key(
+        "template", Path(optional=False), "Template/html/", "Directory of the templates."
+    )
+    email_template_api_read_only: bool = _key(
+        "template", Flag(), True, "Whether the API refuses to add, change and remove templates."
+    )
+    email_template_string_tag_open: str = _key(
+        "template", Text(1), "{{", "What stands in front of a name to be replaced in a template."
+    )
+    email_template_string_tag_close: str = _key(
+        "template", Text(1), "}}", "What stands behind that name."
+    )
+
+    base_path: str = ""
+    secret_files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+#: Every key, in the order of the reference.
+OPTIONS: Final[Mapping[str, Option]] = {
+    field.name.upper(): attrs.evolve(field.metadata[_OPTION], key=field.name.upper())
+    for field in attrs.fields(Settings)
+    if _OPTION in field.metadata
+}
+
+
+def from_values(
+    values: Mapping[str, object],
+    base_path: str,
+    sources: Mapping[str, str] | None = None,
+) -> Settings:
+    """Make settings of what an env file or the environment holds; None is an absent key.
+
+    ``base_path`` is the absolute directory of relative paths. ``sources`` says for some keys where
+    their values come from, for the faults. Raises SettingsError with all faults.
+    """
+    reader = _Reader(base_path, sources or {})
+    draft = Settings(**reader.read(values), base_path=base_path)
+    findings = settings_rules.check(draft, reader.faults)
+    for key, text in findings.faults:
+        reader.fault(key, text)
+    if not draft.mailer_queue:
+        # Compat: a key that nothing uses may be a placeholder.
+        reader.faults.pop("SECRET_KEY", None)
+        draft = attrs.evolve(draft, secret_key=b"")
+    if reader.faults:
+        raise SettingsError(list(reader.faults.values()))
+    return attrs.evolve(
+        draft,
+        secret_files=(draft.mailer_ssl_key,) if draft.mailer_ssl_key else (),
+        warnings=findings.warnings,
+    )
+
+
+def describe(settings: Settings) -> list[tuple[str, str]]:
+    """Give every key with its effective value for people to see, secrets masked."""
+    return [(key, option.mask(getattr(settings, key.lower()))) for key, option in OPTIONS.items()]
+
+
+class _Reader:
+    """Reads each value by its kind; ``faults`` maps keys to a line on what was wrong."""
+
+    def __init__(self, base_path: str, sources: Mapping[str, str]) -> None:
+        self.faults: dict[str, str] = {}
+        self._base_path = base_path
+        self._sources = sources
+
+    def read(self, values: Mapping[str, object]) -> dict[str, Any]:
+        """Give a value for every key: the given one, else the default."""
+        taken = {}
+        for key, option in OPTIONS.items():
+            raw = values.get(key)
+            given = option.default if raw is None else raw
+            try:
+                if given is not None:
+                    taken[key.lower()] = option.kind.read(given, self._base_path)
+            except ValueError as error:
+                self.fault(key, str(error), given)
+        self.faults.update({key: _unknown(key) for key in values if key not in OPTIONS})
+        return taken
+
+    def fault(self, key: str, text: str, given: object = None) -> None:
+        """Note a fault; ``given`` is shown unless it is a secret."""
+        shown = "" if given is None or OPTIONS[key].secret else f" = {_shown(given)}"
+        source = f" (from {self._sources[key]})" if key in self._sources else ""
+        self.faults[key] = f"{key}{shown}{source} {text}"
+
+
+def _unknown(key: str) -> str:
+    near: Sequence[str] = difflib.get_close_matches(key.upper(), OPTIONS, n=1, cutoff=0.5)
+    hint = f"; the nearest known one is {near[0]}" if near else ""
+    return f"{_shown(key)[1:-1]} is no known key{hint}"
+
+
+def _shown(value: object) -> str:
+    """Give a value as an env file would hold it, on one line and not too long."""
+    text = json.dumps(value if isinstance(value, str | int) else str(value), ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
