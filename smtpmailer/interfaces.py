@@ -14,6 +14,7 @@ from zope.interface import Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+    from smtpmailer.core.documents import Document
     from smtpmailer.core.model import (
         DeliveryResult,
         FilePart,
@@ -21,9 +22,29 @@ if TYPE_CHECKING:
         OutgoingMail,
         Route,
     )
+    from smtpmailer.core.queued import (
+        Buried,
+        MailDocument,
+        Page,
+        Recovered,
+        Settlement,
+        StoredMail,
+    )
+    from smtpmailer.core.queuestate import MailState
     from smtpmailer.core.replies import Reply
+    from smtpmailer.errors import ClientError
 
-__all__ = ["IAttachments", "ICounters", "IDispatcher", "ISender", "IThreads"]
+__all__ = [
+    "IAttachments",
+    "IAuth",
+    "ICounters",
+    "IDeadLetters",
+    "IDispatcher",
+    "IQueueRun",
+    "IQueueStore",
+    "ISender",
+    "IThreads",
+]
 
 _T = TypeVar("_T")
 
@@ -47,6 +68,17 @@ class IAttachments(Interface):
 
     def check(parts: tuple[FilePart, ...]) -> Deferred[None]:
         """Fire with None when ``load`` would work now; fails as ``load`` does; reads nothing."""
+
+
+class IAuth(Interface):
+    """Decides whether a request is allowed; used only when authentication is on."""
+
+    def check(password: object, peer: str) -> Deferred[bool]:
+        """Fire with whether ``password`` is the right one.
+
+        ``password`` is whatever JSON value the request carried as ``auth``, or
+        ``core.replies.MISSING``; anything but a text is wrong. ``peer`` is the client's address.
+        """
 
 
 class ISender(Interface):
@@ -76,15 +108,115 @@ class ICounters(Interface):
 class IDispatcher(Interface):
     """Answers requests; one for the whole process, no state per connection."""
 
-    def handle(raw: bytes, peer: str) -> Deferred[Reply]:
-        """Carry out one whole JSON document that came from ``peer`` (an address, for the log).
+    def handle(document: Document, peer: str) -> Deferred[Reply]:
+        """Carry out one whole document that came from ``peer`` (an address, for the log).
 
         Always fires with a reply, never fails: an unexpected exception is logged and answered
-        ``exception occurred``. ``raw`` has no surrounding blanks.
+        ``exception occurred``.
         """
 
-    def reject(error: Exception, peer: str) -> Reply:
-        """Answer for input that never became a document (FramingError)."""
+    def reject(fault: ClientError, peer: str) -> Reply:
+        """Answer for input that never became a request (malformed, empty, over a limit)."""
 
-    def may_overlap(raw: bytes) -> bool:
+    def may_overlap(document: Document) -> bool:
         """Whether this request may run beside others of its connection (see protocol)."""
+
+
+class IQueueStore(Interface):
+    """Keeps the mails that wait; each is durable once ``put`` has fired.
+
+    Names are the store's own; the API shows them as they are. Every Deferred may fail with
+    StoreError when the store can't do its work now; nothing was changed then.
+    """
+
+    def start() -> Deferred[None]:
+        """Make ready what is needed; fires when the store can be used."""
+
+    def stop() -> Deferred[None]:
+        """Let go of everything; fires when nothing of the store runs any more."""
+
+    def make_name(due: float, unique: str) -> str:
+        """Make the name of a mail that is due at ``due`` (Unix seconds), with an id of its own."""
+
+    def is_name(text: str) -> bool:
+        """Whether a text has the form of a name here."""
+
+    def put(name: str, document: MailDocument, state: MailState) -> Deferred[None]:
+        """Add a mail; fires when it is durable."""
+
+    def page(limit: int, page: int) -> Deferred[Page]:
+        """Fire with a zero-based page of the names of waiting mails, ascending."""
+
+    def get(name: str) -> Deferred[StoredMail]:
+        """Fire with a waiting mail; fails with NoSuchMailError."""
+
+    def replace(name: str, new_name: str, document: MailDocument) -> Deferred[None]:
+        """Give a waiting mail new content and a new name, in one step; it keeps its history.
+
+        Fails with NoSuchMailError when it is gone, or being delivered.
+        """
+
+    def remove(name: str) -> Deferred[None]:
+        """Remove a waiting mail; fails with NoSuchMailError when it is gone or being delivered."""
+
+    def clear() -> Deferred[int]:
+        """Remove all waiting mails; fires with their number."""
+
+    def watch(changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever a mail may have become the next one due."""
+
+
+class IQueueRun(Interface):
+    """The side of a queue store that delivers; one process at a time runs a queue."""
+
+    def acquire() -> Deferred[bool]:
+        """Become the one that runs the queue; fires with whether it worked."""
+
+    def release() -> Deferred[None]:
+        """Let another process run the queue."""
+
+    def runner() -> Deferred[str]:
+        """Fire with who runs the queue, in words; empty when nobody does."""
+
+    def recover() -> Deferred[Recovered]:
+        """Find what a dead process left; after ``acquire``, before ``claim``.
+
+        Its claims stay claimed, and are settled like any other.
+        """
+
+    def claim(now: float, limit: int) -> Deferred[tuple[StoredMail, ...]]:
+        """Take at most ``limit`` mails that are due at ``now``, longest due first.
+
+        A claimed mail is in no list, and can't be changed or removed, until it is settled.
+        """
+
+    def next_due() -> float | None:
+        """Give the time (Unix seconds) at which the first waiting mail is due."""
+
+    def mark(name: str, state: MailState) -> Deferred[None]:
+        """Make a claimed mail's state durable."""
+
+    def settle(name: str, settlement: Settlement) -> Deferred[None]:
+        """End a claim; fires when what was decided is durable."""
+
+
+class IDeadLetters(Interface):
+    """Mails that could not be delivered, with their history; kept until somebody decides."""
+
+    def page_failed(limit: int, page: int) -> Deferred[Page]:
+        """Fire with a zero-based page of names, ascending."""
+
+    def get_failed(name: str) -> Deferred[Buried]:
+        """Fire with a dead letter; fails with NoSuchMailError."""
+
+    def retry_failed(name: str, document: MailDocument) -> Deferred[None]:
+        """Put a dead letter back into the queue with this content, due at once.
+
+        Recipients who have the mail stay settled. Fails with NoSuchMailError.
+        """
+
+    def remove_failed(name: str) -> Deferred[None]:
+        """Remove a dead letter for good; fails with NoSuchMailError."""
+
+    def clear_failed() -> Deferred[int]:
+        """Remove all dead letters; fires with their number."""

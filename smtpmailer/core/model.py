@@ -122,15 +122,20 @@ class Route:
 
 @attrs.frozen(kw_only=True)
 class Envelope:
-    """The SMTP envelope: ASCII-only unless ``needs_smtputf8``; recipients are unique, in order."""
+    """The SMTP envelope: ASCII-only unless ``needs_smtputf8``; recipients are unique, in order.
+
+    ``utf8_headers`` says that the header holds a further address outside ASCII (Reply-To).
+    """
 
     sender: str
     recipients: tuple[str, ...]
+    utf8_headers: bool = False
 
     @property
     def needs_smtputf8(self) -> bool:
         """Whether an address can only be said with SMTPUTF8 (RFC 6531)."""
-        return not (self.sender.isascii() and all(r.isascii() for r in self.recipients))
+        ascii_only = self.sender.isascii() and all(r.isascii() for r in self.recipients)
+        return self.utf8_headers or not ascii_only
 
 
 @attrs.frozen(kw_only=True)
