@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 import attrs
 
 __all__ = [
+    "NOT_REACHED",
     "Address",
     "Capabilities",
     "DeliveryResult",
@@ -23,6 +25,9 @@ __all__ = [
     "Route",
     "SmtpOverrides",
 ]
+
+#: The reason when no connection or TLS session came about. Compat: the predecessor's words.
+NOT_REACHED: Final = "SMTP Error: Could not connect to SMTP host."
 
 
 class Encryption(enum.Enum):
@@ -152,11 +157,17 @@ class OutgoingMail:
 
     ``wire`` gives the finished wire bytes for a server's capabilities: CRLF line ends, dots
     stuffed, ending in CRLF, without the final dot. It is pure and may be called again.
+
+    ``before_dot`` is called with the accepted recipients before the final dot may go out, and its
+    Deferred waited for: from then on the mail may be delivered. When it fails nothing is sent.
     """
 
     mail_id: str
     envelope: Envelope
     wire: Callable[[Capabilities], bytes] = attrs.field(repr=False)
+    before_dot: Callable[[tuple[str, ...]], Awaitable[None]] | None = attrs.field(
+        default=None, repr=False
+    )
 
 
 class Outcome(enum.Enum):
@@ -200,6 +211,11 @@ class DeliveryResult:
     def delivered(self) -> bool:
         """Whether every recipient was delivered."""
         return all(o.outcome is Outcome.DELIVERED for o in self.outcomes)
+
+    @property
+    def reached(self) -> bool:
+        """Whether a session with the server came about."""
+        return self.reason != NOT_REACHED
 
     @property
     def temporary(self) -> bool:

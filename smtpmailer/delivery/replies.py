@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""What an SMTP server says: strict parsing (RFC 5321 section 4.2), bounded and cleaned."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from smtpmailer.errors import SmtpProtocolError
+
+__all__ = [
+    "MAX_REPLY_BYTES",
+    "MAX_REPLY_LINES",
+    "MAX_TEXT",
+    "ReplyParser",
+    "Secrets",
+    "SmtpReply",
+    "clean_text",
+    "parse_extensions",
+]
+
+#: Bounds of one reply with all its lines, and of the text kept of it (characters).
+MAX_REPLY_BYTES = 64 * 1024
+MAX_REPLY_LINES = 100
+MAX_TEXT = 1000
+
+_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+_ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?=\s|$)")
+#: Secrets shorter than this are only hidden as whole words: else they garble every text.
+_SHORT = 4
+
+
+@attrs.frozen(kw_only=True)
+class SmtpReply:
+    """A whole reply: ``lines`` are as received without codes, the rest is safe to show.
+
+    ``enhanced`` is an RFC 3463 code or empty; ``text`` has at most 1,000 characters.
+    """
+
+    code: int
+    enhanced: str = ""
+    text: str = ""
+    lines: tuple[bytes, ...] = attrs.field(default=(), repr=False)
+
+
+def clean_text(text: str) -> str:
+    """Make a text safe to log and answer: printable, one line, at most 1,000 characters."""
+    printable = "".join(
+        " " if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char
+        for char in text[: 4 * MAX_TEXT]
+    )
+    return " ".join(printable.split())[:MAX_TEXT]
+
+
+class Secrets:
+    """Texts that must not leave the session, whatever the server echoes."""
+
+    def __init__(self, *texts: str) -> None:
+        self._texts: list[str] = []
+        for text in texts:
+            self.add(text)
+
+    def add(self, text: str) -> None:
+        """Hide ``text`` from now on."""
+        if text and text not in self._texts:
+            self._texts.append(text)
+            self._texts.sort(key=len, reverse=True)
+
+    def hide(self, text: str) -> str:
+        """Give ``text`` with every secret replaced by ``***``."""
+        for secret in self._texts:
+            if len(secret) < _SHORT:
+                text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+            else:
+                text = text.replace(secret, "***")
+        return text
+
+
+class ReplyParser:
+    """Puts reply lines together; ``hide`` is applied to a reply's text before it is kept."""
+
+    def __init__(self, hide: Callable[[str], str]) -> None:
+        self._hide = hide
+        self._code = b""
+        self._lines: list[bytes] = []
+        self._bytes = 0
+
+    def feed(self, line: bytes) -> SmtpReply | None:
+        """Take a line without its CRLF; give the reply that it completes, if it does.
+
+        Raises SmtpProtocolError for a line without three-digit code, for a code that changes
+        inside a reply, and for a reply over 100 lines or 64 KiB. Useless after that.
+        """
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise SmtpProtocolError(f"no SMTP reply: {self._quote(line)}")
+        code, separator, text = match.groups()
+        if self._lines and code != self._code:
+            raise SmtpProtocolError(f"the code changes inside a reply: {self._quote(line)}")
+        self._bytes += len(line) + 2
+        self._lines.append(text or b"")
+        if len(self._lines) > MAX_REPLY_LINES or self._bytes > MAX_REPLY_BYTES:
+            raise SmtpProtocolError(
+                f"a reply is longer than {MAX_REPLY_LINES} lines or {MAX_REPLY_BYTES} bytes"
+            )
+        self._code = code
+        return None if separator == b"-" else self._whole()
+
+    def _whole(self) -> SmtpReply:
+        lines, self._lines, self._bytes = tuple(self._lines), [], 0
+        text = self._hide(b"\n".join(lines).decode("utf-8", "replace"))
+        enhanced = _enhanced(text, self._code)
+        if enhanced:  # Many servers repeat it on each line; once is enough for a reader.
+            text = enhanced + re.sub(rf"^{re.escape(enhanced)}\b", "", text, flags=re.MULTILINE)
+        return SmtpReply(
+            code=int(self._code), enhanced=enhanced, text=clean_text(text), lines=lines
+        )
+
+    def _quote(self, line: bytes) -> str:
+        return clean_text(self._hide(line[:200].decode("utf-8", "replace")))
+
+
+def _enhanced(text: str, code: bytes) -> str:
+    """Find the enhanced code a reply begins with (RFC 2034); its class must be the reply's."""
+    match = _ENHANCED.match(text)
+    return match.group() if match and match.group(1) == code[:1].decode() else ""
+
+
+def parse_extensions(lines: Sequence[bytes]) -> dict[str, str]:
+    """Read the EHLO reply (RFC 5321 section 4.1.1.1): upper-case keyword to its parameters.
+
+    The first line is the greeting, not an extension. ``AUTH=`` is an old way to write ``AUTH ``.
+    """
+    extensions: dict[str, str] = {}
+    for line in lines[1:]:
+        keyword, _, parameters = line.decode("ascii", "replace").strip().partition(" ")
+        keyword = keyword.upper()
+        if keyword.startswith("AUTH="):
+            keyword, parameters = "AUTH", f"{keyword[5:]} {parameters}"
+        if keyword:
+            extensions[keyword] = f"{extensions.get(keyword, '')} {parameters}".strip()
+    return extensions
