@@ -13,6 +13,7 @@ __all__ = [
     "AddressError",
     "AttachmentError",
     "BadDocumentError",
+    "CipherError",
     "ClientError",
     "CronError",
     "EnvFileError",
@@ -20,6 +21,7 @@ __all__ = [
     "LimitError",
     "MessageError",
     "NoRecipientError",
+    "NoSuchMailError",
     "OperatorError",
     "RemoteError",
     "RequestInvalidError",
@@ -33,6 +35,7 @@ __all__ = [
     "SmtpMailerError",
     "SmtpProtocolError",
     "SmtpRefusedError",
+    "StoreError",
     "ThreadsStoppedError",
     "TlsConfigError",
 ]
