@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IService, MultiService, Service
@@ -12,7 +13,11 @@ from twisted.logger import Logger
 
 from smtpmailer.coroutines import returns_deferred
 
-__all__ = ["OrderedService"]
+__all__ = ["OrderedService", "Part"]
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class OrderedService(MultiService):
@@ -60,3 +65,29 @@ class OrderedService(MultiService):
             await stopped.addTimeout(self._stop_limit, self._clock)
         except Exception:  # noqa: BLE001 - the next child's turn comes all the same
             self._log.failure("{child} did not stop as it should", child=child)
+
+
+class Part(Service):
+    """A service made of a part's own way to start and to stop."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        start: Callable[[], object] = _nothing,
+        stop: Callable[[], Any] = _nothing,
+    ) -> None:
+        """``stop`` may return a Deferred, which is waited for."""
+        self.setName(name)
+        self._start = start
+        self._stop = stop
+
+    def startService(self) -> None:
+        """Start the part."""
+        super().startService()
+        self._start()
+
+    def stopService(self) -> Any:
+        """Stop the part; a Deferred that fires when it has stopped, or None."""
+        super().stopService()
+        return self._stop()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""A timer for a deadline that moves often: moving it later costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+__all__ = ["Alarm"]
+
+
+class Alarm:
+    """Calls ``expire`` when the deadline has passed.
+
+    ``deadline`` gives the time in the clock's seconds, or None while there is none; then it is
+    asked again after ``recheck`` seconds. Call ``arm`` whenever the deadline may have come nearer.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        deadline: Callable[[], float | None],
+        expire: Callable[[], None],
+        recheck: float,
+    ) -> None:
+        """Sleep until the first ``arm``."""
+        self._clock = clock
+        self._deadline = deadline
+        self._expire = expire
+        self._recheck = recheck
+        self._timer: IDelayedCall | None = None
+        self._cancelled = False
+
+    def arm(self) -> None:
+        """Fire no later than the deadline; a call that comes too early looks again."""
+        if self._cancelled:
+            return
+        now = self._clock.seconds()
+        deadline = self._deadline()
+        if deadline is None:
+            deadline = now + self._recheck
+        if self._timer is None or not self._timer.active():
+            self._timer = self._clock.callLater(max(0.0, deadline - now), self._wake)
+        elif deadline < self._timer.getTime():
+            self._timer.reset(max(0.0, deadline - now))
+
+    def cancel(self) -> None:
+        """Fire never again."""
+        self._cancelled = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def _wake(self) -> None:
+        deadline = self._deadline()
+        if deadline is not None and deadline <= self._clock.seconds():
+            self._expire()
+        self.arm()

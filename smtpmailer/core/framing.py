@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""Cut a byte stream into whole JSON documents, however it arrives.
+
+A document ends where its braces close; nothing else separates one from the next. Each byte is
+looked at once, so the cost is linear in the bytes received. Brackets inside strings don't count,
+and a backslash hides the quote or backslash behind it, also when a cut falls between the two.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import orjson
+
+from smtpmailer.core.documents import Document, read
+from smtpmailer.errors import BadDocumentError, FramingError, LimitError
+
+__all__ = ["Framer"]
+
+_NOT_BLANK: Final = re.compile(rb"[^ \t\r\n]")
+_OPENERS: Final = b"{["
+_QUOTE: Final = 0x22
+_BACKSLASH: Final = 0x5C
+_CLOSER_OF: Final = {0x7B: 0x7D, 0x5B: 0x5D}
+# A string up to its end or the chunk's, a bracket, or a control character that JSON lacks.
+_TOKEN: Final = re.compile(rb'"[^"]*"?|[{}\[\]]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')
+_ENDS: Final = (b"}", b"}\n", b"}\r\n")
+
+
+class Framer:
+    """Collects bytes and gives whole documents; one for each connection.
+
+    After a fault that leaves no way to find the next document, ``error`` says what is wrong and
+    everything fed later is ignored.
+    """
+
+    def __init__(self, limit_bytes: int, max_depth: int) -> None:
+        """Refuse documents longer than ``limit_bytes`` or nested deeper than ``max_depth``."""
+        self._limit_bytes = limit_bytes
+        self._max_depth = max_depth
+        self._buffer = bytearray()
+        self._closers = bytearray()
+        self._in_string = False
+        self._escaped = False
+        self.error: FramingError | LimitError | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an unfinished document are kept."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[Document]:
+        """Take the next bytes and give the documents they complete, in order.
+
+        Documents completed before a fault are given all the same; then look at ``error``.
+        """
+        if not self._buffer:
+            whole = self._whole(data)
+            if whole is not None:
+                return [whole]
+        documents: list[Document] = []
+        try:
+            self._cut(data, documents)
+        except (FramingError, LimitError) as error:
+            self._stop(error)
+        return documents
+
+    def finish(self) -> None:
+        """Say that no more bytes come.
+
+        Raises FramingError when a document is unfinished.
+        """
+        if self._buffer:
+            fault = _malformed(len(self._buffer), "unexpected end of input")
+            self._stop(fault)
+            raise fault
+
+    def _whole(self, data: bytes) -> Document | None:
+        """Try the common case, one request in one segment, without scanning it."""
+        if (
+            not data.startswith(b"{")
+            or not data.endswith(_ENDS)
+            or len(data) > self._limit_bytes
+            or data.count(b"{") + data.count(b"[") > self._max_depth
+            or self.error is not None
+        ):
+            return None
+        try:
+            return Document(orjson.loads(data), None, len(data))
+        except orjson.JSONDecodeError:
+            return None
+
+    def _cut(self, data: bytes, documents: list[Document]) -> None:
+        """Append what ``data`` completes to ``documents`` and keep the rest."""
+        masked = self._mask(data)
+        start = 0
+        while self.error is None:
+            if not self._closers:
+                start = self._begin(data, start)
+                if start < 0:
+                    return
+            end = self._find_end(masked, start)
+            self._check_size(len(self._buffer) + (end if end >= 0 else len(data)) - start)
+            if end < 0:
+                self._buffer += data[start:]
+                return
+            documents.append(self._take(data[start:end]))
+            start = end
+
+    def _mask(self, data: bytes) -> bytes:
+        """Blot out escaped quotes and backslashes, so that every quote left is a delimiter."""
+        masked = data
+        if self._escaped and data:
+            self._escaped = False
+            if data[0] in (_QUOTE, _BACKSLASH):
+                masked = b"_" + data[1:]
+        if _BACKSLASH in masked:
+            masked = masked.replace(rb"\\", b"__").replace(rb"\"", b"__")
+            self._escaped = masked[-1] == _BACKSLASH
+        return masked
+
+    @staticmethod
+    def _begin(data: bytes, start: int) -> int:
+        """Find where the next document begins; -1 when only blanks are left."""
+        found = _NOT_BLANK.search(data, start)
+        if found is None:
+            return -1
+        if found.group() not in (b"{", b"["):
+            raise FramingError("not a JSON object", empty=True)
+        return found.start()
+
+    def _find_end(self, masked: bytes, start: int) -> int:
+        """Find the index behind the document's last bracket; -1 when it is not there yet."""
+        position = start
+        if self._in_string:
+            position = masked.find(b'"', start) + 1
+            if not position:
+                return -1
+            self._in_string = False
+        closers = self._closers
+        for token in _TOKEN.finditer(masked, position):
+            first = masked[token.start()]
+            if first == _QUOTE:
+                closed = token.end() - token.start() > 1 and masked[token.end() - 1] == _QUOTE
+                self._in_string = not closed
+            elif first in _OPENERS:
+                closers.append(_CLOSER_OF[first])
+                self._check_depth()
+            elif closers[-1] != first:
+                offset = len(self._buffer) + token.start() - start
+                raise _malformed(offset, f"unexpected {_show(first)}")
+            else:
+                closers.pop()
+                if not closers:
+                    return token.end()
+        return -1
+
+    def _take(self, tail: bytes) -> Document:
+        """Parse the document that ``tail`` completes."""
+        if not self._buffer:
+            return read(tail)
+        whole, self._buffer = self._buffer, bytearray()
+        whole += tail
+        return read(whole)
+
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes > self._limit_bytes:
+            raise LimitError(
+                f"request is larger than {self._limit_bytes} bytes (MAILER_MAX_REQUEST_SIZE)",
+                "invalid payload",
+            )
+
+    def _check_depth(self) -> None:
+        if len(self._closers) > self._max_depth:
+            raise LimitError(
+                f"request is nested deeper than {self._max_depth} levels", "invalid payload"
+            )
+
+    def _stop(self, error: FramingError | LimitError) -> None:
+        self.error = error
+        self._buffer = bytearray()
+
+
+def _malformed(offset: int, why: str) -> FramingError:
+    return FramingError(str(BadDocumentError(offset, why)))
+
+
+def _show(byte: int) -> str:
+    return f"'{chr(byte)}'" if chr(byte).isprintable() else f"control character 0x{byte:02x}"

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""From a whole document to the handler its first key names, and always back with a reply.
+
+The order of checks: authentication, empty payload, unknown request, service enabled, read-only,
+then the handler looks at its arguments. With authentication on, whatever comes without the right
+password learns nothing more than ``unauthorized request``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from smtpmailer.core.documents import Document
+from smtpmailer.core.replies import MISSING, Reply, error
+from smtpmailer.core.requests import Arguments
+from smtpmailer.coroutines import returns_deferred
+from smtpmailer.errors import (
+    ClientError,
+    FramingError,
+    LimitError,
+    NoRecipientError,
+    RequestInvalidError,
+)
+from smtpmailer.interfaces import IAuth, IDispatcher
+
+__all__ = ["REQUESTS", "Arguments", "Dispatcher", "Gate", "Gates", "Handler", "Rule"]
+
+#: Carries out one request; the Deferred fires with the reply or fails.
+Handler = Callable[[Arguments], Deferred[Reply]]
+
+_SCALARS: Final = (str, int, float, bool, type(None))
+_SHOWN_CHARACTERS: Final = 80
+
+
+class Gate(enum.Enum):
+    """The service a request belongs to, by the name its messages use."""
+
+    NONE = ""
+    QUEUE = "queue"
+    TEMPLATE = "template"
+
+
+@attrs.frozen
+class Rule:
+    """What has to be known of a request before its handler is called.
+
+    ``writes`` requests are refused by a read-only API. ``overlaps`` requests may run beside
+    others of the same connection.
+    """
+
+    gate: Gate
+    writes: bool = False
+    overlaps: bool = False
+
+
+#: Every request of the API.
+REQUESTS: Final[Mapping[str, Rule]] = {
+    "ping": Rule(Gate.NONE, overlaps=True),
+    "status": Rule(Gate.NONE, overlaps=True),
+    "sendMail": Rule(Gate.NONE, overlaps=True),
+    "queueMail": Rule(Gate.QUEUE, overlaps=True),
+    "getQueueList": Rule(Gate.QUEUE),
+    "getQueuedMail": Rule(Gate.QUEUE),
+    "updateQueuedMail": Rule(Gate.QUEUE, writes=True),
+    "removeQueuedMail": Rule(Gate.QUEUE, writes=True),
+    "clearQueue": Rule(Gate.QUEUE, writes=True),
+    "getTemplateList": Rule(Gate.TEMPLATE),
+    "getTemplate": Rule(Gate.TEMPLATE),
+    "addTemplate": Rule(Gate.TEMPLATE, writes=True),
+    "updateTemplate": Rule(Gate.TEMPLATE, writes=True),
+    "removeTemplate": Rule(Gate.TEMPLATE, writes=True),
+    "clearTemplate": Rule(Gate.TEMPLATE, writes=True),
+}
+
+
+@attrs.frozen(kw_only=True)
+class Gates:
+    """Which services are on, and which of their APIs may only read."""
+
+    queue_enabled: bool = False
+    queue_read_only: bool = True
+    template_enabled: bool = False
+    template_read_only: bool = True
+
+    def refusal(self, rule: Rule) -> str | None:
+        """Give the message that refuses such a request, or None."""
+        if rule.gate is Gate.NONE:
+            return None
+        enabled, read_only = {
+            Gate.QUEUE: (self.queue_enabled, self.queue_read_only),
+            Gate.TEMPLATE: (self.template_enabled, self.template_read_only),
+        }[rule.gate]
+        if not enabled:
+            return f"{rule.gate.value} service is not enabled"
+        if read_only and rule.writes:
+            return f"{rule.gate.value} service is read-only"
+        return None
+
+
+@implementer(IDispatcher)
+class Dispatcher:
+    """Answers requests by a table of handlers."""
+
+    _log = Logger()
+
+    def __init__(
+        self, handlers: Mapping[str, Handler], auth: IAuth | None = None, gates: Gates = Gates()
+    ) -> None:
+        """``handlers`` go by request name; without ``auth`` nobody needs a password.
+
+        A request of a gated service that has no handler is answered as if the service were off.
+        Raises ValueError for a handler of no known request, and for a missing one without gate.
+        """
+        ungated = {name for name, rule in REQUESTS.items() if rule.gate is Gate.NONE}
+        wrong = (handlers.keys() - REQUESTS.keys()) | (ungated - handlers.keys())
+        if wrong:
+            raise ValueError(f"handlers unknown or missing: {', '.join(sorted(wrong))}")
+        self._handlers = dict(handlers)
+        self._auth = auth
+        self._refusals = {name: gates.refusal(rule) for name, rule in REQUESTS.items()}
+        for name in REQUESTS.keys() - handlers.keys():
+            self._refusals[name] = f"{REQUESTS[name].gate.value} service is not enabled"
+
+    def handle(self, document: Document, peer: str) -> Deferred[Reply]:
+        """Carry out one whole document; see IDispatcher."""
+        if document.error is not None:
+            return succeed(self.reject(document.error, peer))
+        return self._answer(document.value, peer)
+
+    def reject(self, fault: ClientError, peer: str) -> Reply:
+        """Answer for input that never became a request; see IDispatcher."""
+        self._log.info("input from {peer} refused: {why}", peer=peer, why=_shown(str(fault)))
+        if isinstance(fault, LimitError):
+            return error(str(fault), fault.message)
+        if self._auth is not None:
+            return error(None, "unauthorized request")
+        if isinstance(fault, FramingError) and fault.empty:
+            return error(None, "payload cannot be empty")
+        return error(str(fault), "invalid payload")
+
+    def may_overlap(self, document: Document) -> bool:
+        """Whether this request may run beside others of its connection; see IDispatcher."""
+        if not isinstance(document.value, dict):
+            return True
+        rule = REQUESTS.get(self._name(document.value) or "")
+        return rule is None or rule.overlaps
+
+    def _name(self, fields: Mapping[str, Any]) -> str | None:
+        """Give the first key that is left once the password is taken out."""
+        for key in fields:
+            if key != "auth" or self._auth is None:
+                return key
+        return None
+
+    @returns_deferred
+    async def _answer(self, value: Any, peer: str) -> Reply:
+        """Answer, whatever happens."""
+        fields = value if isinstance(value, dict) else {}
+        name = self._name(fields)
+        try:
+            refusal = await self._refuse(name, value, peer)
+            if name is None or refusal is not None:
+                reply = error(None, refusal)
+            else:
+                reply = await self._handlers[name](_arguments(name, fields, peer))
+        except RequestInvalidError as fault:
+            reply = error(fault.errors, "invalid payload")
+        except NoRecipientError as fault:
+            reply = error(str(fault), "invalid payload")
+        except Exception:  # noqa: BLE001 - the one place that turns exceptions into replies
+            self._log.failure("request from {peer} failed", peer=peer)
+            reply = error(None, "exception occurred")
+        return _finish(reply, name, fields)
+
+    async def _refuse(self, name: str | None, value: Any, peer: str) -> str | None:
+        """Give the message that refuses the request before its handler, or None."""
+        if self._auth is not None:
+            password = value.get("auth", MISSING) if isinstance(value, dict) else MISSING
+            if not await self._auth.check(password, peer):
+                return "unauthorized request"
+        if name is None and not (isinstance(value, list) and value):
+            return "payload cannot be empty"
+        if name is None or name not in REQUESTS:
+            self._log.info("unknown request {name} from {peer}", name=_shown(name), peer=peer)
+            return "invalid request"
+        return self._refusals[name]
+
+
+def _arguments(name: str, fields: Mapping[str, Any], peer: str) -> Arguments:
+    return Arguments(
+        value=fields[name],
+        content=fields.get("content"),
+        has_content="content" in fields,
+        peer=peer,
+        wants_detail=fields.get("detail") is True,
+    )
+
+
+def _finish(reply: Reply, name: str | None, fields: Mapping[str, Any]) -> Reply:
+    """Show id and detail exactly when the request asked for them.
+
+    An id that is an array or an object is ignored, as the predecessor ignored every id.
+    """
+    wanted = fields.get("detail") is True and name != "detail"
+    detail = (reply.detail or {}) if wanted else None
+    request_id = fields.get("id", MISSING) if name != "id" else MISSING
+    if not isinstance(request_id, _SCALARS):
+        request_id = MISSING
+    if detail is reply.detail and request_id is reply.request_id:
+        return reply
+    return attrs.evolve(reply, request_id=request_id, detail=detail)
+
+
+def _shown(text: str | None) -> str:
+    """Make a client's text fit for one line of a log."""
+    return ascii(text if text is None else text[:_SHOWN_CHARACTERS])

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Connections in memory: a client's view of JsonProtocol without sockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableDescriptor
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from smtpmailer.interfaces import IDispatcher
+from smtpmailer.protocol import JsonFactory, JsonProtocol, ProtocolLimits
+
+#: Seconds after which held answers are out.
+HELD = 0.01
+
+
+@implementer(IHalfCloseableDescriptor)
+class HalfCloseableTransport(StringTransport):
+    """A transport whose writing half can be closed alone, as TCP's can."""
+
+    half_closed = False
+
+    def loseWriteConnection(self) -> None:
+        """Close our half."""
+        self.half_closed = True
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        """Do nothing; a client's half-close is told to the protocol directly."""
+
+    def writeConnectionLost(self, reason: Failure) -> None:
+        """Do nothing; our half-close is seen by ``half_closed``."""
+
+
+class Client:
+    """The far end of one connection."""
+
+    def __init__(self, factory: JsonFactory, host: str = "192.0.2.1") -> None:
+        """Connect."""
+        protocol = factory.buildProtocol(IPv4Address("TCP", host, 4711))
+        assert isinstance(protocol, JsonProtocol)
+        self.protocol = protocol
+        self.transport = HalfCloseableTransport()
+        protocol.makeConnection(self.transport)
+
+    def write(self, *pieces: bytes) -> None:
+        """Send segments."""
+        for piece in pieces:
+            self.protocol.dataReceived(piece)
+
+    def half_close(self) -> None:
+        """Send no more, but read on."""
+        self.protocol.readConnectionLost()
+
+    def lose(self) -> None:
+        """Be gone."""
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        """What was answered so far, each answer on a line of its own."""
+        text: bytes = self.transport.value()
+        assert not text or text.endswith(b"\n"), text
+        return [json.loads(line) for line in text.splitlines()]
+
+    @property
+    def messages(self) -> list[Any]:
+        """The answers' messages."""
+        return [answer["message"] for answer in self.answers]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the service has closed its half at least."""
+        return bool(self.transport.half_closed or self.transport.disconnecting)
+
+
+def make_factory(
+    dispatcher: IDispatcher, clock: Clock | None = None, limits: ProtocolLimits | None = None
+) -> JsonFactory:
+    """Make a factory on a clock that stands still."""
+    return JsonFactory(dispatcher, clock or Clock(), limits or ProtocolLimits())
+
+
+def exchange(factory: JsonFactory, pieces: Sequence[bytes], *, half_close: bool = False) -> Client:
+    """Write all pieces on a new connection, and let held answers go."""
+    client = Client(factory)
+    client.write(*pieces)
+    if half_close:
+        client.half_close()
+    clock = factory.clock
+    assert isinstance(clock, Clock)
+    clock.advance(0)
+    clock.advance(HELD)
+    return client

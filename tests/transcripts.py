@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""The predecessor's recorded request and response pairs, and a dispatcher to check them against."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+
+from smtpmailer.core.replies import Reply, success
+from smtpmailer.core.requests import Arguments, MailParser
+from smtpmailer.dispatcher import REQUESTS, Dispatcher, Gate, Gates
+from smtpmailer.interfaces import IAuth
+from smtpmailer.schemafiles import load_schema
+from tests.vectors import DATA
+
+#: Requests whose service is not built yet: until then they get their gate's answer. Take a name
+#: out, and give ``make_dispatcher`` its handler, to check what was recorded for it.
+DEFERRED = frozenset(name for name, rule in REQUESTS.items() if rule.gate is not Gate.NONE)
+
+_PARSER = MailParser(load_schema("sendMail"))
+
+
+@attrs.frozen
+class Pair:
+    """A request's text and the answer expected; ``ends`` when the connection is closed after."""
+
+    request: bytes
+    response: dict[str, Any]
+    ends: bool = False
+
+
+def load_pairs() -> list[Pair]:
+    """Give every recorded pair, as far as it can be checked today.
+
+    A ``queueMail`` pair recorded for validation is there a second time as ``sendMail``, which
+    validates alike.
+    """
+    pairs = []
+    for recorded in json.loads((DATA / "transcripts.json").read_text("utf-8"))["pairs"]:
+        text, response = recorded["request"], recorded["response"]
+        name = _name(text)
+        if name == "queueMail" and response["message"] == "invalid payload":
+            pairs.append(Pair(text.replace(name, "sendMail", 1).encode(), response))
+        if name in DEFERRED:
+            message = f"{REQUESTS[name].gate.value} service is not enabled"
+            response = {"status": "error", "data": None, "message": message}
+        ends = text.lstrip()[0] not in "{["
+        pairs.append(Pair(text.strip().encode(), response, ends))
+    return pairs
+
+
+def make_dispatcher(auth: IAuth | None = None) -> Dispatcher:
+    """Make a dispatcher of the services that exist, which validates mails and sends none."""
+    handlers = {"ping": _ping, "status": _status, "sendMail": _send_mail}
+    return Dispatcher(handlers, auth, Gates())
+
+
+def _name(text: str) -> str:
+    value = json.loads(text)
+    return str(next(iter(value))) if isinstance(value, dict) else ""
+
+
+def _ping(_arguments: Arguments) -> Deferred[Reply]:
+    return succeed(success(message="pong"))
+
+
+def _status(_arguments: Arguments) -> Deferred[Reply]:
+    return succeed(success({"sent": 0, "failed": 0}))
+
+
+def _send_mail(arguments: Arguments) -> Deferred[Reply]:
+    _PARSER.parse(arguments.value)
+    return succeed(success(message="mail sent successfully"))
