@@ -13,6 +13,8 @@ __all__ = [
     "AddressError",
     "AttachmentError",
     "BadDocumentError",
+    "BadTemplateError",
+    "BusyError",
     "CipherError",
     "ClientError",
     "CronError",
@@ -22,6 +24,8 @@ __all__ = [
     "MessageError",
     "NoRecipientError",
     "NoSuchMailError",
+    "NoSuchTemplateError",
+    "NotAllowedError",
     "OperatorError",
     "RemoteError",
     "RequestInvalidError",
@@ -36,6 +40,8 @@ __all__ = [
     "SmtpProtocolError",
     "SmtpRefusedError",
     "StoreError",
+    "TemplateExistsError",
+    "TemplatesOffError",
     "ThreadsStoppedError",
     "TlsConfigError",
 ]
@@ -101,6 +107,14 @@ class LimitError(ClientError):
         """Keep both texts of the answer."""
         super().__init__(text)
         self.message = message
+
+
+class BusyError(ClientError):
+    """Too much of this is under way; later it may work."""
+
+
+class NotAllowedError(ClientError):
+    """The limits of the client's key forbid this; the text is for the log, not for the client."""
 
 
 class NoRecipientError(ClientError):
@@ -228,3 +242,38 @@ class StoreError(OperatorError):
 
 class NoSuchMailError(ClientError):
     """No mail of that name waits there (any more)."""
+
+
+class NoSuchTemplateError(ClientError):
+    """There is no template of that name, or the name can't be one; the text is for answers."""
+
+    def __init__(self, name: str) -> None:
+        """Word it."""
+        super().__init__(f"template not found: {name[:255]}")
+        self.name = name
+
+
+class TemplateExistsError(ClientError):
+    """There is something of that name already; the text is the answer's data."""
+
+    def __init__(self) -> None:
+        """Word it as the API does."""
+        super().__init__("file already exists")
+
+
+class BadTemplateError(ClientError):
+    """A template can't be used or kept: it is not UTF-8, or too large."""
+
+    def __init__(self, name: str, why: str) -> None:
+        """Keep the name and the reason."""
+        super().__init__(f"template {name}: {why}")
+        self.name = name
+        self.why = why
+
+
+class TemplatesOffError(ClientError):
+    """A mail wants a template, and the template service is off; the text is the answer's."""
+
+    def __init__(self) -> None:
+        """Word it as the API does."""
+        super().__init__("template service is not enabled")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from smtpmailer.core.documents import Document
+    from smtpmailer.core.grants import Grant
     from smtpmailer.core.model import (
         DeliveryResult,
         FilePart,
@@ -40,9 +41,11 @@ __all__ = [
     "ICounters",
     "IDeadLetters",
     "IDispatcher",
+    "IQueue",
     "IQueueRun",
     "IQueueStore",
     "ISender",
+    "ITemplateStore",
     "IThreads",
 ]
 
@@ -73,11 +76,18 @@ class IAttachments(Interface):
 class IAuth(Interface):
     """Decides whether a request is allowed; used only when authentication is on."""
 
-    def check(password: object, peer: str) -> Deferred[bool]:
-        """Fire with whether ``password`` is the right one.
+    def check(password: object, peer: str) -> Deferred[Grant | None]:
+        """Fire with what ``password`` allows, or None when it is none of the right ones.
 
         ``password`` is whatever JSON value the request carried as ``auth``, or
         ``core.replies.MISSING``; anything but a text is wrong. ``peer`` is the client's address.
+        None may come late on purpose.
+        """
+
+    def admit(grant: Grant, request: str) -> str:
+        """Say for the log why a request of this name is refused now; empty when it is not.
+
+        Counts mails against the grant's rate.
         """
 
 
@@ -181,7 +191,8 @@ class IQueueRun(Interface):
     def recover() -> Deferred[Recovered]:
         """Find what a dead process left; after ``acquire``, before ``claim``.
 
-        Its claims stay claimed, and are settled like any other.
+        Its claims stay claimed, and are settled like any other. Fails with StoreError when
+        another process runs the queue.
         """
 
     def claim(now: float, limit: int) -> Deferred[tuple[StoredMail, ...]]:
@@ -194,10 +205,19 @@ class IQueueRun(Interface):
         """Give the time (Unix seconds) at which the first waiting mail is due."""
 
     def mark(name: str, state: MailState) -> Deferred[None]:
-        """Make a claimed mail's state durable."""
+        """Make a claimed mail's state durable; fails with NoSuchMailError when it is none."""
 
     def settle(name: str, settlement: Settlement) -> Deferred[None]:
-        """End a claim; fires when what was decided is durable."""
+        """End a claim; fires when what was decided is durable.
+
+        Fails with StoreError when that can't be done now: the mail stays claimed, settle it again.
+        Fails with NoSuchMailError when it is not claimed, or its file is gone: there is nothing
+        left to settle.
+        """
+
+
+class IQueue(IQueueStore, IQueueRun):
+    """Both sides of a queue in one object, as the stores have them."""
 
 
 class IDeadLetters(Interface):
@@ -220,3 +240,41 @@ class IDeadLetters(Interface):
 
     def clear_failed() -> Deferred[int]:
         """Remove all dead letters; fires with their number."""
+
+
+class ITemplateStore(Interface):
+    """Keeps the templates, which are texts by name.
+
+    Every method may be given any text as a name; one that is none (see
+    ``core.templating.is_template_name``) is never found. Every Deferred may fail with StoreError
+    when the store can't do its work now; ``add``, ``update``, ``remove`` and ``clear`` fire when
+    the change is durable.
+    """
+
+    def page(limit: int, page: int) -> Deferred[Page]:
+        """Fire with a zero-based page of the templates' names, ascending."""
+
+    def get(name: str) -> Deferred[str]:
+        """Fire with a template's text.
+
+        Fails with NoSuchTemplateError, or BadTemplateError when it is not UTF-8 or too large.
+        """
+
+    def add(name: str, text: str) -> Deferred[None]:
+        """Add a template; never replaces one.
+
+        Fails with TemplateExistsError when anything has that name, NoSuchTemplateError when
+        nothing can have it, BadTemplateError when the text is too large.
+        """
+
+    def update(name: str, text: str) -> Deferred[None]:
+        """Replace a template's text in one step.
+
+        Fails with NoSuchTemplateError, or BadTemplateError when the text is too large.
+        """
+
+    def remove(name: str) -> Deferred[None]:
+        """Remove a template; fails with NoSuchTemplateError."""
+
+    def clear() -> Deferred[int]:
+        """Remove all templates; fires with their number."""

@@ -36,7 +36,7 @@ class Page:
 
 @attrs.frozen(kw_only=True)
 class Recovered:
-    """What a dead process left: mails it had claimed, and names of the predecessor's leftovers."""
+    """What a dead process left: mails it had claimed, and paths of the predecessor's leftovers."""
 
     claims: tuple[StoredMail, ...]
     leftovers: tuple[str, ...] = ()

@@ -14,7 +14,15 @@ import attrs
 
 from smtpmailer.core.model import Outcome, RecipientOutcome
 
-__all__ = ["FRESH", "Attempt", "MailState", "revived", "state_from_json", "state_to_json"]
+__all__ = [
+    "FRESH",
+    "Attempt",
+    "MailState",
+    "revived",
+    "state_from_json",
+    "state_to_json",
+    "updated",
+]
 
 #: How many attempts a mail's history keeps in full: the first and the newest ones.
 _HISTORY: Final = 20
@@ -76,6 +84,14 @@ def revived(state: MailState) -> MailState:
     return MailState(attempts=state.attempts, attempt_count=0, settled=settled)
 
 
+def updated(state: MailState) -> MailState:
+    """Give the state of a waiting mail that somebody has changed.
+
+    It is due when its new name says, also when it was held; history and settled recipients stay.
+    """
+    return attrs.evolve(state, next_at=None, held="")
+
+
 def state_to_json(state: MailState) -> dict[str, Any]:
     """Give a state as a JSON object; what has its default is left out."""
     out: dict[str, Any] = {}
@@ -83,6 +99,7 @@ def state_to_json(state: MailState) -> dict[str, Any]:
         out["next"] = state.next_at
     if state.attempts:
         out["tries"] = [_attempt_to_json(attempt) for attempt in state.attempts]
+    if state.attempt_count != len(state.attempts):
         out["count"] = state.attempt_count
     if state.settled:
         out["settled"] = [_outcome_to_json(outcome) for outcome in state.settled]
@@ -96,15 +113,18 @@ def state_to_json(state: MailState) -> dict[str, Any]:
     return out
 
 
-def state_from_json(value: Mapping[str, Any]) -> MailState:
+def state_from_json(value: Any) -> MailState:
     """Read what ``state_to_json`` wrote; raises KeyError, TypeError or ValueError otherwise."""
+    if not isinstance(value, dict):
+        raise TypeError("a state is a JSON object")
     tries = tuple(_attempt_from_json(each) for each in value.get("tries", ()))
+    next_at = value.get("next")
     return MailState(
-        next_at=value.get("next"),
+        next_at=None if next_at is None else float(next_at),
         attempts=tries,
         attempt_count=int(value.get("count", len(tries))),
         settled=tuple(_outcome_from_json(each) for each in value.get("settled", ())),
-        in_doubt=tuple(value.get("doubt", ())),
+        in_doubt=tuple(str(each) for each in value.get("doubt", ())),
         in_doubt_since=float(value.get("since", 0.0)),
         held=str(value.get("held", "")),
         crashes=int(value.get("crashes", 0)),
@@ -144,9 +164,9 @@ def _outcome_to_json(outcome: RecipientOutcome) -> list[Any]:
 def _outcome_from_json(value: list[Any]) -> RecipientOutcome:
     recipient, outcome, code, enhanced, reply = value
     return RecipientOutcome(
-        recipient=recipient,
+        recipient=str(recipient),
         outcome=Outcome(outcome),
-        code=code,
-        enhanced=enhanced,
-        reply=reply,
+        code=int(code),
+        enhanced=str(enhanced),
+        reply=str(reply),
     )

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import socket
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +21,9 @@ from smtpmailer.stores import attachments
 from smtpmailer.stores.attachments import Attachments
 from smtpmailer.threads import InlineThreads
 
-LIMIT = 1000
+#: What two files of HALF bytes make in base64: 6 lines of 78 bytes and one of 26, twice.
+LIMIT = 988
+HALF = 360
 
 
 class AttachmentsCase(SynchronousTestCase):
@@ -257,18 +260,24 @@ class LimitTests(AttachmentsCase):
     """The size of all files together is limited."""
 
     def test_all_files_together_may_reach_the_limit(self) -> None:
-        (self.allowed / "half").write_bytes(b"x" * (LIMIT // 2))
+        (self.allowed / "half").write_bytes(b"x" * HALF)
         part = FilePart(path="half", name="")
         self.assertEqual(len(self.successResultOf(self.store.load((part, part)))), 2)
         self.successResultOf(self.store.check((part, part)))
 
     def test_one_byte_more_is_refused_and_names_the_limit(self) -> None:
-        (self.allowed / "rest").write_bytes(b"x" * (LIMIT - len(b"content") + 1))
-        parts = tuple(FilePart(path=p, name="") for p in ("a.txt", "rest"))
+        (self.allowed / "half").write_bytes(b"x" * HALF)
+        (self.allowed / "rest").write_bytes(b"x" * (HALF + 1))
+        parts = tuple(FilePart(path=p, name="") for p in ("half", "rest"))
         for result in (self.store.load(parts), self.store.check(parts)):
             error = self.failureResultOf(result, AttachmentError).value
             self.assertEqual(error.path, "rest")
-            self.assertIn("MAIL_MAX_SIZE (1000 bytes)", error.why)
+            self.assertIn(f"MAIL_MAX_SIZE ({LIMIT} bytes)", error.why)
+
+    def test_without_a_limit_any_file_may_go(self) -> None:
+        store = self.make((str(self.allowed),), limit_bytes=sys.maxsize)
+        (file,) = self.successResultOf(store.load((FilePart(path="a.txt", name=""),)))
+        self.assertEqual(file.content, b"content")
 
     def test_a_file_that_grows_meanwhile_is_refused(self) -> None:
         original = Attachments._inspect

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Which servers are out of reach, so that mails to others don't wait behind theirs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+__all__ = ["Breaker"]
+
+#: So many failures to connect in a row make a server one that is out of reach.
+_THRESHOLD: Final = 3
+
+#: Waits between probes of a server that is out of reach (seconds): the first and the longest.
+_FIRST: Final = 10.0
+_LONGEST: Final = 300.0
+
+
+#: So many servers are remembered.
+_MOST: Final = 1000
+
+
+@attrs.define
+class _Server:
+    failures: int = 0
+    next_probe: float = 0.0
+    probing: bool = False
+
+
+class Breaker:
+    """Remembers failures to connect, by server.
+
+    A server that was out of reach several times in a row is tried by one mail at a time, with
+    growing waits in between; the others are told when to come back.
+    """
+
+    def __init__(self) -> None:
+        """Think well of all servers."""
+        self._servers: dict[str, _Server] = {}
+
+    def wait_until(self, server: str, now: float) -> float | None:
+        """Give the time (seconds of the clock of ``now``) to come back; None to try now.
+
+        Who is told to try has to tell ``succeeded``, ``failed`` or ``untold``.
+        """
+        known = self._servers.get(server)
+        if known is None or known.failures < _THRESHOLD:
+            return None
+        if known.probing:
+            return now + _FIRST
+        # A probe that lies further away was set before the clock went back.
+        if now < known.next_probe <= now + _LONGEST:
+            return known.next_probe
+        known.probing = True
+        return None
+
+    def succeeded(self, server: str) -> None:
+        """Remember that a connection came about."""
+        self._servers.pop(server, None)
+
+    def untold(self, server: str) -> None:
+        """Remember that the try told nothing: it ended before there was a connection to make."""
+        if server in self._servers:
+            self._servers[server].probing = False
+
+    def failed(self, server: str, now: float) -> None:
+        """Remember that none did."""
+        known = self._servers.setdefault(server, _Server())
+        if known.failures >= _THRESHOLD and not known.probing:
+            # One of many that were under way when it went out of reach: nothing new.
+            return
+        known.failures += 1
+        known.probing = False
+        growth = 2.0 ** min(max(known.failures - _THRESHOLD, 0), 10)
+        known.next_probe = now + min(_FIRST * growth, _LONGEST)
+        if len(self._servers) > _MOST:
+            # Clients may name any host: the one that was tried longest ago goes.
+            del self._servers[min(self._servers, key=lambda name: self._servers[name].next_probe)]

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""The index of waiting mails: by name for lists, by due time for the scan.
+
+Adding and removing cost logarithmic time, a page or what is due its own length besides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from sortedcontainers import SortedList
+
+from smtpmailer.core.names import due_of
+
+__all__ = ["DueIndex"]
+
+
+class DueIndex:
+    """Names of waiting mails, each with the time (Unix seconds) from which it is due.
+
+    A name is due at the time it holds unless ``add`` is told another; infinity is never.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        """Begin with these names, each due at its own time."""
+        self._names: SortedList = SortedList(names)
+        self._due: SortedList = SortedList((due_of(name), name) for name in self._names)
+        self._moved: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        """Count the waiting mails."""
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a name waits."""
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        """Give all names in ascending order."""
+        return iter(self._names)
+
+    def add(self, name: str, due: float | None = None) -> None:
+        """Let a name wait until ``due``; one that waits already is moved there."""
+        if name in self._names:
+            self._due.remove((self.due_at(name), name))
+        else:
+            self._names.add(name)
+        if due is None:
+            self._moved.pop(name, None)
+        else:
+            self._moved[name] = due
+        self._due.add((self.due_at(name), name))
+
+    def discard(self, name: str) -> bool:
+        """Take a name out; tells whether it was in."""
+        if name not in self._names:
+            return False
+        self._due.remove((self.due_at(name), name))
+        self._names.remove(name)
+        self._moved.pop(name, None)
+        return True
+
+    def due_at(self, name: str) -> float:
+        """Give the time at which a name is due, or would be."""
+        moved = self._moved.get(name)
+        return due_of(name) if moved is None else moved
+
+    def page(self, limit: int, page: int) -> list[str]:
+        """Give a zero-based page of names in ascending order."""
+        start = page * limit
+        return list(self._names.islice(start, start + limit)) if start < len(self) else []
+
+    def due(self, now: float, limit: int) -> list[str]:
+        """Give at most ``limit`` names that are due at ``now``, longest due first."""
+        names: list[str] = []
+        for due, name in self._due:
+            if due > now or len(names) >= limit:
+                break
+            names.append(name)
+        return names
+
+    def next_due(self) -> float | None:
+        """Give the time at which the first of all is due; None when none ever is."""
+        first = self._due[0][0] if self._due else math.inf
+        return None if first == math.inf else first

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""Small steps on a disk of which each happens wholly or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
+
+from smtpmailer.errors import StoreError
+
+__all__ = [
+    "MAX_FILE_BYTES",
+    "FileLock",
+    "HasFileno",
+    "make_directory",
+    "move",
+    "open_new",
+    "read_regular",
+    "sync_directory",
+    "sync_files",
+    "unlink",
+    "write_all",
+]
+
+#: No mail is nearly so large; what is, was not put here to be sent.
+MAX_FILE_BYTES: Final = 512 * 1024 * 1024
+
+#: From so many files on, one sync of the file system is cheaper than one a file.
+_MANY: Final = 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class HasFileno(Protocol):
+    """An open file, or what stands for one."""
+
+    def fileno(self) -> int:
+        """Give the descriptor."""
+
+
+def make_directory(path: str) -> None:
+    """Make a directory, and those above it, for its owner alone; one that exists stays as it is.
+
+    What is made is durable: a file synced into a directory whose own name is not would go with it.
+    """
+    path = os.path.abspath(path)
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_directory(parent)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        # Another process was first, or it is no directory.
+        if not os.path.isdir(path):
+            raise
+    else:
+        # Above us there may be a directory that we may write but not read.
+        with contextlib.suppress(PermissionError):
+            sync_directory(parent)
+
+
+def open_new(path: str) -> int:
+    """Create a file for its owner alone and give its descriptor; raises OSError when it exists."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
+def read_regular(path: str) -> bytes:
+    """Read a whole regular file.
+
+    Raises StoreError when it is none (a link, a directory, a pipe) or far too large: it will
+    never be readable. Raises OSError when it can't be read now.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise StoreError(f"{path} is not a regular file") from None
+        raise
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreError(f"{path} is not a regular file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise StoreError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        with open(handle, "rb", buffering=0, closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_files(files: Iterable[int | HasFileno]) -> None:
+    """Make the contents of open files durable: one by one, or many with one call.
+
+    Raises OSError. After that nothing is known about what was written: give all of it up, a
+    second try could succeed without having written anything.
+    """
+    handles = [file if isinstance(file, int) else file.fileno() for file in files]
+    if len(handles) >= _MANY and len({os.fstat(handle).st_dev for handle in handles}) == 1:
+        if _libc.syncfs(handles[0]) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        return
+    for handle in handles:
+        os.fsync(handle)
+
+
+def write_all(handle: int, data: bytes, offset: int | None = None) -> None:
+    """Write all of it, at ``offset`` or where the file stands; raises OSError."""
+    view = memoryview(data)
+    while view:
+        if offset is None:
+            count = os.write(handle, view)
+        else:
+            count = os.pwrite(handle, view, offset)
+            offset += count
+        view = view[count:]
+
+
+def unlink(path: str) -> bool:
+    """Remove a file; tells whether it was there. Raises OSError for anything else."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def move(source: str, target: str) -> None:
+    """Rename a file, also to another file system: then copied, synced, and only then removed.
+
+    A crash in the middle of that leaves both, never none. The copy is made beside the target,
+    hidden by a dot. Raises OSError, or StoreError when the source can't be copied.
+    """
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    else:
+        return
+    directory, name = os.path.split(target)
+    temporary = os.path.join(directory, f".{name}.tmp")
+    content = read_regular(source)
+    unlink(temporary)
+    handle = open_new(temporary)
+    try:
+        try:
+            write_all(handle, content)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.rename(temporary, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_directory(directory)
+    os.unlink(source)
+
+
+class FileLock:
+    """An advisory lock on a file, held until released or its process ends, however it ends."""
+
+    def __init__(self, path: str) -> None:
+        """Lock this file, which is made when missing."""
+        self._path = path
+        self._handle: int | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object has the lock."""
+        return self._handle is not None
+
+    def try_acquire(self, note: str) -> bool:
+        """Take the lock if nobody has it, and leave a note on who does; tells whether it is ours.
+
+        Raises OSError when the file can't be made.
+        """
+        if self._handle is not None:
+            return True
+        handle = self._open()
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            if isinstance(error, BlockingIOError):
+                return False
+            raise
+        self._handle = handle
+        # Without the note (a full disk) the lock holds as well.
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, note.encode("utf-8"), 0)
+        return True
+
+    def release(self) -> None:
+        """Give the lock up; one that is not held is left alone."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def holder(self) -> str:
+        """Read what the lock's holder left; empty when nobody holds it. Raises OSError."""
+        try:
+            with open(self._path, "rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return file.read().decode("utf-8", "replace") or "another process"
+        except FileNotFoundError:
+            pass
+        return ""
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait for the lock and hold it for a block; for short steps only. Raises OSError."""
+        handle = self._open()
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

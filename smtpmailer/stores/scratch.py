@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""Files being written: each process has a directory for its own, and clears up after others.
+
+The directory is locked while its process lives, so what a dead one left is known for certain,
+without looking at clocks or process ids (in a container every process may be number 1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from smtpmailer.stores.atomic import make_directory, open_new, unlink, write_all
+from smtpmailer.stores.commit import Batch
+
+__all__ = ["Scratch"]
+
+
+class Scratch:
+    """A directory for unfinished files, on the file system on which they will be used."""
+
+    def __init__(self, directory: str) -> None:
+        """Use this absolute path; ``prepare`` makes it."""
+        self._directory = directory
+        self._own = ""
+        self._handle = -1
+        self._count = 0
+
+    def prepare(self) -> None:
+        """Make this process's directory, once; raises OSError."""
+        make_directory(self._directory)
+        while self._handle < 0:
+            own = os.path.join(self._directory, os.urandom(8).hex())
+            os.mkdir(own, 0o700)
+            handle = _lock(own)
+            # A sweep by another process may have come between; then another one is made.
+            if handle >= 0 and os.path.isdir(own):
+                self._own, self._handle = own, handle
+            elif handle >= 0:
+                os.close(handle)
+
+    def close(self) -> None:
+        """Give this process's directory up."""
+        if self._handle >= 0:
+            _remove(self._own)
+            os.close(self._handle)
+            self._handle = -1
+
+    def sweep(self) -> None:
+        """Remove what dead processes left; what can't be removed stays for the next time."""
+        for name in os.listdir(self._directory):
+            path = os.path.join(self._directory, name)
+            if path != self._own and (handle := _lock(path)) >= 0:
+                _remove(path)
+                os.close(handle)
+
+    def fresh_id(self) -> str:
+        """Give an id that no process has used or will use."""
+        self._count += 1
+        return f"{os.path.basename(self._own)}-{self._count}"
+
+    def write(self, batch: Batch, stack: contextlib.ExitStack, content: bytes) -> str:
+        """Write a file that is durable at the batch's next sync, and give its path.
+
+        The stack closes it, and removes it unless it was renamed away. Raises OSError.
+        """
+        path = os.path.join(self._own, self.fresh_id())
+        handle = open_new(path)
+        stack.callback(_forget, path, handle)
+        write_all(handle, content)
+        batch.files.append(handle)
+        return path
+
+
+def _forget(path: str, handle: int) -> None:
+    os.close(handle)
+    with contextlib.suppress(OSError):
+        unlink(path)
+
+
+def _lock(path: str) -> int:
+    """Lock a directory; gives its descriptor, or -1 when it is gone, none, or somebody has it."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return -1
+    return handle
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path):
+            os.unlink(os.path.join(path, name))
+        os.rmdir(path)

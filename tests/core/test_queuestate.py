@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""A mail's history, and its form as JSON."""
+
+from __future__ import annotations
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from smtpmailer.core.model import Outcome, RecipientOutcome
+from smtpmailer.core.queuestate import (
+    FRESH,
+    Attempt,
+    MailState,
+    revived,
+    state_from_json,
+    state_to_json,
+    updated,
+)
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+_TIME = st.floats(0, 1e11)
+_OUTCOME = st.builds(
+    RecipientOutcome,
+    recipient=_TEXT,
+    outcome=st.sampled_from(Outcome),
+    code=st.integers(0, 599),
+    enhanced=_TEXT,
+    reply=_TEXT,
+)
+_OUTCOMES = st.lists(_OUTCOME, max_size=3).map(tuple)
+_ATTEMPT = st.builds(
+    Attempt, at=_TIME, server=_TEXT, seconds=_TIME, reason=_TEXT, outcomes=_OUTCOMES
+)
+_STATE = st.builds(
+    MailState,
+    next_at=st.none() | _TIME,
+    attempts=st.lists(_ATTEMPT, max_size=3).map(tuple),
+    attempt_count=st.integers(0, 99),
+    settled=_OUTCOMES,
+    in_doubt=st.just(()),
+    held=_TEXT,
+    crashes=st.integers(0, 9),
+)
+
+
+def attempt(number: int) -> Attempt:
+    return Attempt(at=float(number), server="h:25", seconds=1.0, reason="", outcomes=())
+
+
+def outcome(recipient: str, kind: Outcome) -> RecipientOutcome:
+    return RecipientOutcome(recipient=recipient, outcome=kind)
+
+
+class MailStateTests(SynchronousTestCase):
+    """States and what is done with them."""
+
+    @settings(deadline=None, max_examples=100, derandomize=True)
+    @given(_STATE)
+    def test_every_state_survives_json(self, state: MailState) -> None:
+        self.assertEqual(state_from_json(orjson.loads(orjson.dumps(state_to_json(state)))), state)
+
+    def test_doubt_survives_json(self) -> None:
+        state = MailState(in_doubt=("a@b.test",), in_doubt_since=5.5)
+        self.assertEqual(state_from_json(state_to_json(state)), state)
+
+    def test_a_fresh_state_takes_no_room(self) -> None:
+        self.assertEqual(state_to_json(FRESH), {})
+        self.assertEqual(state_from_json({}), FRESH)
+
+    def test_what_is_beside_a_state_is_passed_over(self) -> None:
+        self.assertEqual(state_from_json({"claimed": True, "note": "x"}), FRESH)
+
+    def test_what_is_no_state_is_refused(self) -> None:
+        wrong: tuple[object, ...] = (
+            None,
+            [],
+            "x",
+            {"next": "soon"},
+            {"next": []},
+            {"tries": 5},
+            {"tries": [{}]},
+            {"settled": [["a@b.test", "maybe", 0, "", ""]]},
+            {"settled": [["a@b.test"]]},
+            {"count": "x"},
+        )
+        for value in wrong:
+            with self.assertRaises((KeyError, TypeError, ValueError), msg=str(value)):
+                state_from_json(value)
+
+    def test_a_long_history_keeps_its_first_and_newest_attempts(self) -> None:
+        state = FRESH
+        for number in range(50):
+            state = state.with_attempt(attempt(number))
+        self.assertEqual(state.attempt_count, 50)
+        self.assertEqual([a.at for a in state.attempts], [0.0, *map(float, range(31, 50))])
+
+    def test_settled_recipients_are_known_by_address(self) -> None:
+        state = MailState(settled=(outcome("a@b.test", Outcome.PERMANENT),))
+        self.assertEqual(state.settled_addresses(), {"a@b.test"})
+
+    def test_a_revived_mail_goes_to_those_who_lack_it(self) -> None:
+        has, lacks = outcome("a@b.test", Outcome.DELIVERED), outcome("c@b.test", Outcome.PERMANENT)
+        dead = MailState(
+            next_at=1.0, settled=(has, lacks), held="x", crashes=6, in_doubt=("d@b.test",)
+        ).with_attempt(attempt(1))
+        self.assertEqual(revived(dead), MailState(settled=(has,), attempts=(attempt(1),)))
+
+    def test_an_updated_mail_is_due_by_its_name_and_held_no_more(self) -> None:
+        state = MailState(next_at=1.0, held="x", crashes=1).with_attempt(attempt(1))
+        self.assertEqual(updated(state), MailState(crashes=1).with_attempt(attempt(1)))

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""Group commit: what shares a sync, and what a failure is confined to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Generator
+from typing import Any
+from unittest import mock
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from smtpmailer.errors import StoreError, ThreadsStoppedError
+from smtpmailer.stores import commit as module
+from smtpmailer.stores.atomic import FileLock
+from smtpmailer.stores.commit import Batch, GroupCommit
+from smtpmailer.threads import InlineThreads
+from tests.stores.queues import SHM, HeldThreads
+
+BROKEN = OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+class GroupCommitTests(SynchronousTestCase):
+    """Operations in batches."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory(dir=SHM)
+        self.addCleanup(directory.cleanup)
+        self.root = directory.name
+        self.gate = FileLock(os.path.join(self.root, "gate"))
+        self.threads = HeldThreads()
+        self.commit = GroupCommit(self.threads, self.gate, durable=True)
+        #: What happened, in order.
+        self.events: list[str] = []
+        self.patch(module, "sync_files", self.sync_files)
+        self.patch(module, "sync_directory", lambda path: self.events.append(f"sync {path}"))
+
+    def sync_files(self, files: Any) -> None:
+        names = list(files)
+        if names:
+            self.events.append(f"sync {names}")
+
+    def write(self, name: int, *, fail: str = "") -> Deferred[int]:
+        """Submit an operation that writes file ``name``; ``fail`` says at which step it fails."""
+
+        def steps(batch: Batch) -> Generator[None, None, int]:
+            try:
+                batch.files.append(name)
+                self.step(f"write {name}", fail)
+                yield
+                self.step(f"name {name}", fail)
+                batch.directories.add("dir")
+                yield
+                self.step(f"end {name}", fail)
+            except StoreError:
+                self.events.append(f"undo {name}")
+                raise
+            return name
+
+        return self.commit.submit(steps)
+
+    def step(self, what: str, fail: str) -> None:
+        self.events.append(what)
+        if what.startswith(fail or "-"):
+            raise ValueError(what)
+
+    def test_operations_submitted_meanwhile_share_the_next_syncs(self) -> None:
+        results = [self.write(n) for n in (1000, 2000, 3000)]
+        self.threads.go()
+        self.assertEqual([self.successResultOf(r) for r in results], [1000, 2000, 3000])
+        first = ["write 1000", "sync [1000]", "name 1000", "sync dir", "end 1000"]
+        rest = ["write 2000", "write 3000", "sync [2000, 3000]", "name 2000", "name 3000"]
+        self.assertEqual(self.events, [*first, *rest, "sync dir", "end 2000", "end 3000"])
+
+    def test_nothing_is_answered_before_its_last_sync(self) -> None:
+        result = self.write(1000)
+        result.addCallback(lambda _: self.events.append("answered"))
+        self.threads.go()
+        self.assertEqual(self.events[-3:], ["sync dir", "end 1000", "answered"])
+
+    def test_a_failing_operation_fails_alone_and_its_files_are_not_synced(self) -> None:
+        for stage in ("write", "name", "end"):
+            self.events.clear()
+            self.write(1)
+            good, bad = self.write(1000), self.write(2000, fail=stage)
+            self.threads.go()
+            self.assertEqual(self.successResultOf(good), 1000)
+            self.failureResultOf(bad, ValueError)
+            synced = "sync [1000]" if stage == "write" else "sync [1000, 2000]"
+            self.assertIn(synced, self.events)
+
+    def test_a_failing_sync_fails_all_and_each_takes_back_what_it_did(self) -> None:
+        for stage in ("sync_files", "sync_directory"):
+            self.write(1)
+            self.events.clear()
+            with mock.patch.object(module, stage, side_effect=BROKEN):
+                results = [self.write(1000), self.write(2000)]
+                self.threads.go()
+            for result in results:
+                self.failureResultOf(result, StoreError)
+            self.assertEqual(self.events[-2:], ["undo 1000", "undo 2000"])
+            self.assertEqual("name 1000" in self.events, stage == "sync_directory")
+            self.events.clear()
+        result = self.write(3000)
+        self.threads.go()
+        self.assertEqual(self.successResultOf(result), 3000)
+
+    def test_names_change_only_under_the_gate(self) -> None:
+        other = FileLock(os.path.join(self.root, "gate"))
+        free: list[bool] = []
+
+        def look() -> None:
+            free.append(other.try_acquire(""))
+            other.release()
+
+        def steps(_batch: Batch) -> Generator[None, None, None]:
+            look()
+            yield
+            look()
+            yield
+            look()
+
+        result = self.commit.submit(steps)
+        self.threads.go()
+        self.successResultOf(result)
+        self.assertEqual(free, [True, False, True])
+
+    def test_without_the_gate_no_name_changes(self) -> None:
+        gate = FileLock(os.path.join(self.root, "missing", "gate"))
+        self.commit = GroupCommit(self.threads, gate, durable=True)
+        result = self.write(1000)
+        self.threads.go()
+        self.failureResultOf(result, StoreError)
+        self.assertEqual(self.events, ["write 1000", "sync [1000]", "undo 1000"])
+
+    def test_an_operation_may_end_early(self) -> None:
+        def steps(_batch: Batch) -> Generator[None, None, str]:
+            return "at once"
+            yield
+
+        result = self.commit.submit(steps)
+        self.threads.go()
+        self.assertEqual(self.successResultOf(result), "at once")
+
+    def test_one_file_in_several_operations_is_synced_once(self) -> None:
+        self.write(1)
+        journal = mock.sentinel.journal
+
+        def steps(batch: Batch) -> Generator[None, None, None]:
+            batch.files.append(journal)
+            yield
+
+        results = [self.commit.submit(steps) for _ in range(3)]
+        self.threads.go()
+        for result in results:
+            self.successResultOf(result)
+        self.assertEqual(self.events.count(f"sync {[journal]}"), 1)
+
+    def test_idle_fires_after_what_came_before(self) -> None:
+        self.write(1000).addCallback(lambda _: self.events.append("answered"))
+        idle = self.commit.idle().addCallback(lambda _: self.events.append("idle"))
+        self.assertNoResult(idle)
+        self.threads.go()
+        self.assertEqual(self.events[-2:], ["answered", "idle"])
+
+    def test_a_batch_has_a_limit(self) -> None:
+        self.write(1)
+        results = [self.write(n) for n in range(1000, 1300)]
+        self.threads.go()
+        for result in results:
+            self.successResultOf(result)
+        sizes = [e.count(",") + 1 for e in self.events if e.startswith("sync [")]
+        self.assertEqual(sizes, [1, 128, 128, 44])
+
+    def test_without_durability_nothing_is_synced(self) -> None:
+        self.commit = GroupCommit(self.threads, self.gate, durable=False)
+        result = self.write(1000)
+        self.threads.go()
+        self.successResultOf(result)
+        self.assertEqual(self.events, ["write 1000", "name 1000", "end 1000"])
+
+    def test_threads_that_have_stopped_fail_every_operation(self) -> None:
+        threads = InlineThreads()
+        self.commit = GroupCommit(threads, self.gate, durable=True)
+        self.successResultOf(threads.stop())
+        self.failureResultOf(self.write(1000), ThreadsStoppedError)
+        self.failureResultOf(self.write(2000), ThreadsStoppedError)
+        self.assertEqual(self.events, [])
+
+    def test_a_cancelled_answer_keeps_no_other(self) -> None:
+        self.write(1)
+        first, second = self.write(1000), self.write(2000)
+        first.addErrback(lambda _: None)
+        first.cancel()
+        self.threads.go()
+        self.assertEqual(self.successResultOf(second), 2000)
+        self.assertIn("end 1000", self.events)
