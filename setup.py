@@ -53,6 +53,7 @@ setup(
     extras_require={
         "dev": [
             "aiosmtpd>=1.4.6",
+            "aiosmtplib>=3.0",
             "coverage>=7.4",
             "hypothesis>=6.100",
             "mypy>=1.14",

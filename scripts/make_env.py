@@ -20,7 +20,10 @@ def main() -> int:
         return 0
     key = base64.b64encode(secrets.token_bytes(16)).decode("ascii")
     text = re.sub(
-        r"^SECRET_KEY\s*=.*$", f'SECRET_KEY = "{key}"', EXAMPLE.read_text("utf-8"), flags=re.M
+        r"^SECRET_KEY\s*=.*$",
+        f'SECRET_KEY = "{key}"',
+        EXAMPLE.read_text("utf-8"),
+        flags=re.MULTILINE,
     )
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:

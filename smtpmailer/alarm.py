@@ -43,7 +43,9 @@ class Alarm:
         if self._timer is None or not self._timer.active():
             self._timer = self._clock.callLater(max(0.0, deadline - now), self._wake)
         elif deadline < self._timer.getTime():
-            self._timer.reset(max(0.0, deadline - now))
+            # Moving a timer forward takes Twisted time in proportion to all timers there are.
+            self._timer.cancel()
+            self._timer = self._clock.callLater(max(0.0, deadline - now), self._wake)
 
     def cancel(self) -> None:
         """Fire never again."""

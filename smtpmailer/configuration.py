@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 from smtpmailer.core import envfile
-from smtpmailer.core.settings import OPTIONS, Settings, from_values
+from smtpmailer.core.settings import OPTIONS, Settings
+from smtpmailer.core.settings_reading import from_values
 from smtpmailer.errors import EnvFileError, SettingsError
+from smtpmailer.keysfile import load_keys
 
 __all__ = ["DEFAULT_ENV", "file_faults", "load"]
 
@@ -51,6 +53,7 @@ def file_faults(settings: Settings) -> list[str]:
     """
     return [
         *_ssl_faults(settings),
+        *_keys_faults(settings),
         *_readable("SMTP_CA_FILE", settings.smtp_ca_file),
         *_queue_faults(settings),
         *_template_faults(settings),
@@ -145,6 +148,15 @@ def _ssl_faults(settings: Settings) -> Iterator[str]:
     if settings.mailer_proto == "ssl":
         yield from _readable("MAILER_SSL_CERT", settings.mailer_ssl_cert)
         yield from _readable("MAILER_SSL_KEY", settings.mailer_ssl_key)
+        yield from _readable("MAILER_SSL_CLIENT_CA", settings.mailer_ssl_client_ca)
+
+
+def _keys_faults(settings: Settings) -> Sequence[str]:
+    try:
+        load_keys(settings)
+    except SettingsError as error:
+        return error.faults
+    return ()
 
 
 def _queue_faults(settings: Settings) -> Iterator[str]:

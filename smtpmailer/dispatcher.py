@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from smtpmailer.core.documents import Document
+from smtpmailer.core.grants import EVERYTHING, Grant
 from smtpmailer.core.replies import MISSING, Reply, error
 from smtpmailer.core.requests import Arguments
 from smtpmailer.coroutines import returns_deferred
@@ -26,6 +27,7 @@ from smtpmailer.errors import (
     FramingError,
     LimitError,
     NoRecipientError,
+    NotAllowedError,
     RequestInvalidError,
 )
 from smtpmailer.interfaces import IAuth, IDispatcher
@@ -37,6 +39,7 @@ Handler = Callable[[Arguments], Deferred[Reply]]
 
 _SCALARS: Final = (str, int, float, bool, type(None))
 _SHOWN_CHARACTERS: Final = 80
+_UNAUTHORIZED: Final = error(None, "unauthorized request")
 
 
 class Gate(enum.Enum):
@@ -71,6 +74,11 @@ REQUESTS: Final[Mapping[str, Rule]] = {
     "updateQueuedMail": Rule(Gate.QUEUE, writes=True),
     "removeQueuedMail": Rule(Gate.QUEUE, writes=True),
     "clearQueue": Rule(Gate.QUEUE, writes=True),
+    "getFailedList": Rule(Gate.QUEUE),
+    "getFailedMail": Rule(Gate.QUEUE),
+    "retryFailedMail": Rule(Gate.QUEUE, writes=True),
+    "removeFailedMail": Rule(Gate.QUEUE, writes=True),
+    "clearFailed": Rule(Gate.QUEUE, writes=True),
     "getTemplateList": Rule(Gate.TEMPLATE),
     "getTemplate": Rule(Gate.TEMPLATE),
     "addTemplate": Rule(Gate.TEMPLATE, writes=True),
@@ -140,7 +148,7 @@ class Dispatcher:
         if isinstance(fault, LimitError):
             return error(str(fault), fault.message)
         if self._auth is not None:
-            return error(None, "unauthorized request")
+            return _UNAUTHORIZED
         if isinstance(fault, FramingError) and fault.empty:
             return error(None, "payload cannot be empty")
         return error(str(fault), "invalid payload")
@@ -165,11 +173,7 @@ class Dispatcher:
         fields = value if isinstance(value, dict) else {}
         name = self._name(fields)
         try:
-            refusal = await self._refuse(name, value, peer)
-            if name is None or refusal is not None:
-                reply = error(None, refusal)
-            else:
-                reply = await self._handlers[name](_arguments(name, fields, peer))
+            reply = await self._carry_out(name, value, peer)
         except RequestInvalidError as fault:
             reply = error(fault.errors, "invalid payload")
         except NoRecipientError as fault:
@@ -179,12 +183,38 @@ class Dispatcher:
             reply = error(None, "exception occurred")
         return _finish(reply, name, fields)
 
-    async def _refuse(self, name: str | None, value: Any, peer: str) -> str | None:
-        """Give the message that refuses the request before its handler, or None."""
+    async def _carry_out(self, name: str | None, value: Any, peer: str) -> Reply:
+        """Answer a request that may be made; see ``_answer`` for what it raises."""
+        grant: Grant | None = EVERYTHING
         if self._auth is not None:
             password = value.get("auth", MISSING) if isinstance(value, dict) else MISSING
-            if not await self._auth.check(password, peer):
-                return "unauthorized request"
+            grant = await self._auth.check(password, peer)
+        if grant is None:
+            return _UNAUTHORIZED
+        try:
+            refusal = self._refuse(name, value, grant, peer)
+            if name is None or refusal is not None:
+                return error(None, refusal)
+            return await self._handlers[name](_arguments(name, value, peer, grant))
+        except NotAllowedError as fault:
+            self._log.warn(
+                "unauthorized request {name} from {peer} with key {key}: {why}",
+                name=_shown(name),
+                peer=peer,
+                key=grant.name,
+                why=str(fault),
+            )
+            return _UNAUTHORIZED
+
+    def _refuse(self, name: str | None, value: Any, grant: Grant, peer: str) -> str | None:
+        """Give the message that refuses the request before its handler, or None.
+
+        Raises NotAllowedError when the client's key does.
+        """
+        if self._auth is not None and name is not None:
+            why = self._auth.admit(grant, name)
+            if why:
+                raise NotAllowedError(why)
         if name is None and not (isinstance(value, list) and value):
             return "payload cannot be empty"
         if name is None or name not in REQUESTS:
@@ -193,13 +223,14 @@ class Dispatcher:
         return self._refusals[name]
 
 
-def _arguments(name: str, fields: Mapping[str, Any], peer: str) -> Arguments:
+def _arguments(name: str, fields: Mapping[str, Any], peer: str, grant: Grant) -> Arguments:
     return Arguments(
         value=fields[name],
         content=fields.get("content"),
         has_content="content" in fields,
         peer=peer,
         wants_detail=fields.get("detail") is True,
+        grant=grant,
     )
 
 

@@ -22,8 +22,8 @@ __all__ = ["Load", "Pipeline"]
 _BATCH: Final = 100
 #: Answers are held back for no more than so many reads, however long a client goes on writing.
 _HOLD_READS: Final = 100
-#: What a waiting document costs besides its text, roughly.
-_DOCUMENT_BYTES: Final = 64
+#: What a request costs besides its text and values, roughly: the objects that stand for it.
+_DOCUMENT_BYTES: Final = 400
 _EXCEPTION: Final = error(None, "exception occurred").encode()
 
 
@@ -31,8 +31,8 @@ _EXCEPTION: Final = error(None, "exception occurred").encode()
 class Load:
     """What all connections hold together.
 
-    ``buffered_bytes`` is the size of unfinished and waiting requests, ``requests_in_flight``
-    counts those received and not yet answered.
+    ``buffered_bytes`` is the size of all requests, unfinished, waiting and running;
+    ``requests_in_flight`` counts those received and not yet answered.
     """
 
     buffered_bytes: int = 0
@@ -40,12 +40,16 @@ class Load:
 
 
 class _Slot:
-    """The place of one answer in the order of the requests; None until it is known."""
+    """The place of one answer in the order of the requests; None until it is known.
 
-    __slots__ = ("answer",)
+    The request takes ``size_bytes`` of memory until then.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("answer", "size_bytes")
+
+    def __init__(self, size_bytes: int) -> None:
         self.answer: bytes | None = None
+        self.size_bytes = size_bytes
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -87,7 +91,9 @@ class Pipeline:
     def accept(self, document: Document) -> None:
         """Queue a document; call ``pump`` afterwards."""
         self._backlog.append(document)
-        self._count(document.size_bytes + _DOCUMENT_BYTES)
+        size = document.size_bytes + _DOCUMENT_BYTES
+        self.backlog_bytes += size
+        self.load.buffered_bytes += size
         self.load.requests_in_flight += 1
 
     def pump(self) -> None:
@@ -138,8 +144,9 @@ class Pipeline:
         return not self._exclusive and self.dispatcher.may_overlap(self._backlog[0])
 
     def _start(self, document: Document) -> None:
-        self._count(-document.size_bytes - _DOCUMENT_BYTES)
-        slot = _Slot()
+        size = document.size_bytes + _DOCUMENT_BYTES
+        self.backlog_bytes -= size
+        slot = _Slot(size)
         self._slots.append(slot)
         self._running += 1
         self._exclusive = not self.dispatcher.may_overlap(document)
@@ -156,6 +163,7 @@ class Pipeline:
         self._running -= 1
         self._exclusive = False
         self.load.requests_in_flight -= 1
+        self.load.buffered_bytes -= slot.size_bytes
         self.pump()
 
     def _flush(self) -> None:
@@ -167,7 +175,3 @@ class Pipeline:
             ready.append(self._slots.popleft().answer or b"")
         if ready:
             self.write(b"".join(ready))
-
-    def _count(self, size_bytes: int) -> None:
-        self.backlog_bytes += size_bytes
-        self.load.buffered_bytes += size_bytes

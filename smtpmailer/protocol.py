@@ -1,324 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""The JSON protocol on a connection: framing in, answers out in order, limits kept.
-
-A client writes JSON objects, with anything or nothing between them, and gets one line of JSON for
-each, in the same order (docs/reference/protocol.md is the client's view). On this side:
-
-Starting. What the framer completes waits in a backlog. ``ping``, ``status``, ``sendMail`` and
-``queueMail`` run beside each other, up to ``max_in_flight`` unanswered ones. Any other request
-is a barrier: it waits for all before it, and nothing behind it starts until it is done, so that
-``addTemplate`` and ``sendMail`` in one segment do what they say.
-
-Losing. A lost connection cancels nothing: running requests run on, and those in the backlog are
-carried out too; only the answers are dropped. A client may write many requests and close without
-reading. An answer then provokes a reset, and what the client's kernel had not sent yet is lost;
-ours gives what it has, if we read before we write. So answers to a client that pipelines are held
-back until it pauses: at first for some milliseconds, later for a turn of the reactor.
-
-Slowing down. Reading stops while the backlog is long or the client does not take its answers;
-nothing is started then that would make more of them.
-
-Ending. After an error only our half is closed at first and what still comes is thrown away for a
-moment: closing outright would reset the connection and could take the answer with it. A
-half-closed client gets all its answers. Every wait has a limit.
-"""
+"""The connections of the API: made, counted, refused when there are too many, and drained."""
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import (
-    IAddress,
-    IHalfCloseableDescriptor,
-    IHalfCloseableProtocol,
-    IPushProducer,
-    IReactorTime,
-    ISSLTransport,
-    ITCPTransport,
-)
-from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
-from twisted.protocols.basic import LineReceiver
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from smtpmailer.alarm import Alarm
-from smtpmailer.core.documents import broken
-from smtpmailer.core.framing import Framer
+from smtpmailer.census import Census
+from smtpmailer.connection import JsonProtocol
+from smtpmailer.core.bucket import Lines
 from smtpmailer.core.limits import ProtocolLimits
-from smtpmailer.errors import ClientError, FramingError, LimitError
 from smtpmailer.interfaces import IDispatcher
-from smtpmailer.pipeline import Load, Pipeline
+from smtpmailer.pipeline import Load
 
 __all__ = ["JsonFactory", "JsonProtocol", "ProtocolLimits"]
 
-#: A read of this size may have left more behind: a TLS record's largest content.
-_FULL_READ: Final = 16384
-#: A client that writes several requests must pause so long for its first answers (seconds).
-_QUIET: Final = 0.01
-#: After a last error, wait so long for the client to read it and close (seconds).
-_LINGER: Final = 2.0
-#: Seconds that a client has to take its last answers and to agree to the end of TLS.
-_TLS_CLOSE: Final = 5
 #: So many refused connections are told why at the same time; more are just closed.
 _MAX_REFUSED: Final = 100
-
-
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class JsonProtocol(LineReceiver):
-    """One client's connection."""
-
-    _log = Logger()
-
-    transport: Any  # TCP, TLS or a test's: what each offers is asked for at run time
-
-    def __init__(self, factory: JsonFactory, peer: str, refusal: LimitError | None = None) -> None:
-        """``refusal`` is why this connection is only told so and closed."""
-        self.peer = peer
-        self.refusal = refusal
-        self._factory = factory
-        self._limits = factory.limits
-        self._clock = factory.clock
-        self._load = factory.load
-        self._framer = Framer(self._limits.max_request_bytes, self._limits.max_depth)
-        self._pipeline = Pipeline(
-            dispatcher=factory.dispatcher,
-            clock=factory.clock,
-            peer=peer,
-            max_in_flight=self._limits.max_in_flight,
-            load=factory.load,
-            write=self._write,
-            progressed=self._progressed,
-        )
-        # How far the connection has come towards its end.
-        self._input_over = False
-        self._at_eof = False
-        self._failed = False
-        self._lost = False
-        # Times in the clock's seconds; None while it is not so.
-        self._active_at = 0.0
-        self._partial_since: float | None = None
-        self._backed_up_since: float | None = None
-        self._closing_since: float | None = None
-        self._pending_bytes = 0
-        self._paused = False
-        self._written = False
-        idle = self._limits.idle_timeout
-        self._alarm = Alarm(factory.clock, self._deadline, self._expire, idle)
-
-    def connectionMade(self) -> None:
-        """Prepare the transport; tell a refused client why."""
-        self.setRawMode()
-        self._active_at = self._clock.seconds()
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-        self.transport.registerProducer(self, True)
-        self._factory.opened(self)
-        if self.refusal is not None:
-            self._end_input(self.refusal)
-        self._pipeline.pump()
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """Take what the client wrote."""
-        if self._input_over:
-            return
-        documents = self._framer.feed(data)
-        for document in documents:
-            self._pipeline.accept(document)
-        self._active_at = self._clock.seconds()
-        if self._framer.error is not None:
-            self._end_input(self._framer.error)
-        else:
-            self._keep_count(completed=bool(documents))
-        self._pipeline.reads += 1
-        if documents:
-            self._hold_answers(
-                pipelined=len(documents) > 1 or self._pending_bytes > 0,
-                full=len(data) >= _FULL_READ,
-            )
-        self._pipeline.pump()
-
-    def readConnectionLost(self) -> None:
-        """Answer everything to a client that half-closed, then close."""
-        self._at_eof = True
-        if self._closing_since is not None:
-            self.transport.loseConnection()
-        elif not self._input_over:
-            self._end_input(self._unfinished())
-        self._pipeline.release()
-        self._pipeline.pump()
-
-    def writeConnectionLost(self) -> None:
-        """Do nothing: our half is closed, the client's is still read."""
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Carry out what was received all the same, now that the connection is gone."""
-        why = reason.getErrorMessage()
-        self._log.debug("connection from {peer} closed: {why}", peer=self.peer, why=why)
-        self._lost = True
-        self._input_over = True
-        self._forget_pending()
-        self._alarm.cancel()
-        self._factory.closed(self)
-        self._pipeline.blocked = False
-        self._pipeline.release()
-        self._pipeline.pump()
-
-    def pauseProducing(self) -> None:
-        """Start nothing more for a client that does not take its answers."""
-        self._backed_up_since = self._clock.seconds()
-        self._pipeline.blocked = True
-        self._progressed()
-
-    def resumeProducing(self) -> None:
-        """Go on, as the client has taken its answers."""
-        self._backed_up_since = None
-        self._pipeline.blocked = False
-        self._pipeline.pump()
-
-    def stopProducing(self) -> None:
-        """Do nothing: ``connectionLost`` follows."""
-
-    def stop_reading(self) -> None:
-        """Take no more requests; close once the present ones are answered."""
-        if not self._input_over:
-            self._end_input(None)
-            self._pipeline.pump()
-
-    def _hold_answers(self, *, pipelined: bool, full: bool) -> None:
-        """Read before answering while the client seems to have more to say."""
-        if pipelined and not self._written:
-            self._pipeline.hold(_QUIET)
-        elif pipelined or full:
-            self._pipeline.hold(0)
-
-    def _write(self, answers: bytes) -> None:
-        if not self._lost:
-            self._written = True
-            self._active_at = self._clock.seconds()
-            self.transport.write(answers)
-
-    def _progressed(self) -> None:
-        if not self._lost:
-            self._throttle()
-            if self._input_over and not self._pipeline.open_requests:
-                self._close()
-            self._alarm.arm()
-        self._factory.progressed()
-
-    def _throttle(self) -> None:
-        """Read on, or don't."""
-        if self._input_over:
-            return
-        waiting = self._pipeline.backlog_bytes
-        crowded = self._load.buffered_bytes > self._limits.max_buffered_bytes and waiting > 0
-        long = waiting > self._limits.max_backlog_bytes
-        wanted = self._backed_up_since is not None or long or crowded
-        if wanted and not self._paused:
-            self._paused = True
-            self.transport.pauseProducing()
-        elif self._paused and not wanted:
-            self._resume_reading()
-
-    def _resume_reading(self) -> None:
-        """Read again; the client could not go on writing, so its time begins anew."""
-        self._paused = False
-        self._active_at = self._clock.seconds()
-        if self._partial_since is not None:
-            self._partial_since = self._active_at
-        self.transport.resumeProducing()
-
-    def _keep_count(self, *, completed: bool) -> None:
-        """Account for the unfinished request."""
-        pending = self._framer.pending
-        self._load.buffered_bytes += pending - self._pending_bytes
-        self._pending_bytes = pending
-        if not pending:
-            self._partial_since = None
-            return
-        if completed or self._partial_since is None:
-            self._partial_since = self._active_at
-        if self._load.buffered_bytes > self._limits.max_buffered_bytes:
-            self._end_input(self._limits.busy())
-
-    def _unfinished(self) -> FramingError | None:
-        """Give up the unfinished request; the fault says where it breaks off."""
-        try:
-            self._framer.finish()
-        except FramingError as fault:
-            return fault
-        return None
-
-    def _forget_pending(self) -> None:
-        self._unfinished()
-        self._partial_since = None
-        self._load.buffered_bytes -= self._pending_bytes
-        self._pending_bytes = 0
-
-    def _end_input(self, fault: ClientError | None) -> None:
-        """Read no more requests; answer ``fault`` behind those already here."""
-        self._input_over = True
-        self._forget_pending()
-        if fault is not None:
-            self._failed = True
-            self._pipeline.accept(broken(fault))
-        if self._paused and not self._at_eof:
-            self._resume_reading()
-
-    def _close(self) -> None:
-        """End the connection, all being answered."""
-        if self._closing_since is not None:
-            return
-        self._closing_since = self._clock.seconds()
-        self.transport.unregisterProducer()
-        if self._failed and not self._at_eof and _can_half_close(self.transport):
-            self.transport.loseWriteConnection()
-        else:
-            self._failed = False
-            self.transport.loseConnection()
-
-    def _deadline(self) -> float | None:
-        """Tell when something has to happen at last; None while requests run."""
-        idle = self._limits.idle_timeout
-        if self._closing_since is not None:
-            return self._closing_since + self._closing_time()
-        if self._backed_up_since is not None:
-            return self._backed_up_since + idle
-        if self._partial_since is not None and not self._paused:
-            return min(self._partial_since + self._limits.request_timeout, self._active_at + idle)
-        return None if self._pipeline.open_requests else self._active_at + idle
-
-    def _closing_time(self) -> float:
-        """Tell how long a connection may take to close.
-
-        Under TLS it ends with the client's close_notify, which some never send.
-        """
-        idle = self._limits.idle_timeout
-        if self._failed:
-            return _LINGER
-        return min(idle, _TLS_CLOSE) if ISSLTransport.providedBy(self.transport) else idle
-
-    def _expire(self) -> None:
-        """End the patience with this client."""
-        if self._closing_since is not None and self._failed:
-            self._failed = False
-            self._closing_since = self._clock.seconds()
-            self.transport.loseConnection()
-        elif self._closing_since is not None or self._backed_up_since is not None:
-            self._log.info("{peer} does not take its answers: connection dropped", peer=self.peer)
-            self._closing_since = self._clock.seconds()
-            self.transport.abortConnection()
-        else:
-            self._end_input(self._why_late())
-            self._pipeline.pump()
-
-    def _why_late(self) -> ClientError:
-        if self._partial_since is None:
-            return self._limits.idle()
-        if self._clock.seconds() - self._partial_since >= self._limits.request_timeout:
-            return self._limits.slow()
-        return cast(FramingError, self._unfinished())
 
 
 class _Dropped(Protocol):
@@ -331,17 +33,8 @@ class _Dropped(Protocol):
         self.transport.abortConnection()
 
 
-def _can_half_close(transport: object) -> bool:
-    """TLS has no half-close."""
-    half_closeable = IHalfCloseableDescriptor.providedBy(transport)
-    return half_closeable and not ISSLTransport.providedBy(transport)
-
-
 class JsonFactory(ServerFactory):
-    """Makes the connections and knows what is open on all of them.
-
-    ``connections`` counts those being served, ``load`` says what they hold together.
-    """
+    """Makes the connections; ``load`` says what they hold together."""
 
     noisy = False
     _log = Logger()
@@ -354,11 +47,15 @@ class JsonFactory(ServerFactory):
         self.clock = clock
         self.limits = limits
         self.load = Load()
-        self.connections = 0
-        self._open: set[JsonProtocol] = set()
-        self._per_peer: dict[str, int] = {}
+        self.lines = Lines()
+        self._census: Census[JsonProtocol] = Census(limits)
         self._stopping = False
         self._waiting: list[Deferred[None]] = []
+
+    @property
+    def connections(self) -> int:
+        """How many connections are being served."""
+        return self._census.served
 
     @property
     def requests_in_flight(self) -> int:
@@ -368,9 +65,9 @@ class JsonFactory(ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> JsonProtocol | _Dropped:
         """Make a connection; one too many is only told so, or dropped when many are."""
         peer = getattr(addr, "host", "local")
-        refusal = self.limits.too_many(self.connections, self._per_peer.get(peer, 0))
-        if refusal is not None and len(self._open) - self.connections >= _MAX_REFUSED:
-            self._log.warn("connection from {peer} dropped: {why}", peer=peer, why=str(refusal))
+        refusal = self._census.refusal(peer)
+        if refusal is not None and self._census.refused >= _MAX_REFUSED:
+            self.warn("connection from {peer} dropped: {why}{more}", peer=peer, why=str(refusal))
             return _Dropped()
         return JsonProtocol(self, peer, refusal)
 
@@ -389,24 +86,22 @@ class JsonFactory(ServerFactory):
     def stop_reading(self) -> None:
         """Take no more requests; each connection is closed when its present ones are answered."""
         self._stopping = True
-        for connection in tuple(self._open):
+        for connection in tuple(self._census.everyone):
             connection.stop_reading()
+
+    def warn(self, text: str, **fields: object) -> None:
+        """Log what clients can cause at will: not more than some lines a second."""
+        more = self.lines.next(self.clock.seconds())
+        if more is not None:
+            self._log.warn(text, more=more, **fields)
 
     def opened(self, connection: JsonProtocol) -> None:
         """Count a connection."""
-        self._open.add(connection)
-        if connection.refusal is None:
-            self.connections += 1
-            self._per_peer[connection.peer] = self._per_peer.get(connection.peer, 0) + 1
+        self._census.add(connection, connection.peer, served=connection.refusal is None)
 
     def closed(self, connection: JsonProtocol) -> None:
         """Count a connection no longer."""
-        self._open.discard(connection)
-        if connection.refusal is None:
-            self.connections -= 1
-            left = self._per_peer.pop(connection.peer) - 1
-            if left:
-                self._per_peer[connection.peer] = left
+        self._census.remove(connection, connection.peer, served=connection.refusal is None)
 
     def progressed(self) -> None:
         """Tell those who wait for it when nothing is in flight."""
@@ -416,4 +111,4 @@ class JsonFactory(ServerFactory):
                 deferred.callback(None)
 
     def _is_drained(self) -> bool:
-        return not self.load.requests_in_flight and not (self._stopping and self._open)
+        return not self.load.requests_in_flight and not (self._stopping and self._census.everyone)

@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from smtpmailer.core.documents import broken, read
+from smtpmailer.core.grants import EVERYTHING, Grant
 from smtpmailer.core.replies import MISSING, Reply, error, success
 from smtpmailer.dispatcher import REQUESTS, Arguments, Dispatcher, Gate, Gates, Handler
 from smtpmailer.errors import (
@@ -21,6 +23,7 @@ from smtpmailer.errors import (
     FramingError,
     LimitError,
     NoRecipientError,
+    NotAllowedError,
     RequestInvalidError,
 )
 from smtpmailer.interfaces import IAuth, IDispatcher
@@ -30,6 +33,7 @@ _OPEN = Gates(
     queue_enabled=True, queue_read_only=False, template_enabled=True, template_read_only=False
 )
 _PEER = "192.0.2.1"
+_LIMITED = Grant(name="shop", requests=frozenset({"ping", "sendMail"}))
 
 
 @implementer(IAuth)
@@ -39,11 +43,15 @@ class _OnePassword:
     def __init__(self) -> None:
         self.asked: list[object] = []
 
-    def check(self, password: object, _peer: str) -> Deferred[bool]:
+    def check(self, password: object, _peer: str) -> Deferred[Grant | None]:
         self.asked.append(password)
         if password == "broken":
             return fail(RuntimeError("no threads left"))
-        return succeed(password == "right")
+        grants = {"right": EVERYTHING, "limited": _LIMITED}
+        return succeed(grants.get(password) if isinstance(password, str) else None)
+
+    def admit(self, grant: Grant, request: str) -> str:
+        return "" if grant.allows_request(request) else "its key is not for this request"
 
 
 def _fail(fault: Exception, _arguments: Arguments) -> Deferred[Reply]:
@@ -130,7 +138,8 @@ class OrderTests(_DispatcherCase):
             for name in REQUESTS
             if (answer := self.ask(read_only, f'{{"{name}":5}}'))["status"] == "error"
         }
-        queue = ("updateQueuedMail", "removeQueuedMail", "clearQueue")
+        queue: tuple[str, ...] = ("updateQueuedMail", "removeQueuedMail", "clearQueue")
+        queue += ("retryFailedMail", "removeFailedMail", "clearFailed")
         template = ("addTemplate", "updateTemplate", "removeTemplate", "clearTemplate")
         expected = dict.fromkeys(queue, "queue service is read-only")
         expected.update(dict.fromkeys(template, "template service is read-only"))
@@ -207,6 +216,26 @@ class AuthTests(_DispatcherCase):
             self.assertEqual(json.loads(reply.encode()), unauthorized)
         reply = self.guarded.reject(LimitError("too big", "invalid payload"), _PEER)
         self.assertEqual(json.loads(reply.encode()), _refused("invalid payload", "too big"))
+
+    def test_a_limited_key_gets_what_it_is_for_and_learns_nothing_of_the_rest(self) -> None:
+        self.assertEqual(self.ask(self.guarded, '{"ping":1,"auth":"limited"}'), _PONG)
+        self.assertEqual(self.seen, [Arguments(value=1, peer=_PEER, grant=_LIMITED)])
+        for text in ('{"clearQueue":1,"auth":"limited"}', '{"nope":1,"auth":"limited"}'):
+            with capturedLogs() as events:
+                answer = self.ask(self.guarded, text)
+            self.assertEqual(answer, _refused("unauthorized request"))
+            (event,) = events
+            self.assertEqual((event["key"], event["peer"]), ("shop", _PEER))
+            self.assertIn("not for this request", event["why"])
+        self.assertEqual(len(self.seen), 1)
+
+    def test_what_a_handler_finds_forbidden_is_unauthorized_and_logged_why(self) -> None:
+        answer = functools.partial(_fail, NotAllowedError("not its sender"))
+        dispatcher = self.make(auth=self.auth, answer=answer)
+        with capturedLogs() as events:
+            refused = self.ask(dispatcher, '{"sendMail":1,"auth":"limited","id":4}')
+        self.assertEqual(refused, {**_refused("unauthorized request"), "id": 4})
+        self.assertEqual([event["why"] for event in events], ["not its sender"])
 
     def test_a_check_that_breaks_lets_nobody_in(self) -> None:
         answer = self.ask(self.guarded, '{"ping":1,"auth":"broken"}')

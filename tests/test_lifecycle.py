@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpmailer.lifecycle import OrderedService
+from smtpmailer.lifecycle import OrderedService, Part
 
 
 class Child(Service):
@@ -77,3 +77,28 @@ class OrderedServiceTests(SynchronousTestCase):
         child.stopped.callback(None)
         for stopped in both:
             self.successResultOf(stopped)
+
+
+class PartTests(SynchronousTestCase):
+    """A part's own way to start and stop, as a service."""
+
+    def test_it_starts_and_stops_the_part(self) -> None:
+        story: list[str] = []
+        part = Part("name", start=lambda: story.append("start"), stop=lambda: story.append("stop"))
+        self.assertEqual((part.name, story), ("name", []))
+        part.startService()
+        self.assertEqual((bool(part.running), story), (True, ["start"]))
+        part.stopService()
+        self.assertEqual((bool(part.running), story), (False, ["start", "stop"]))
+
+    def test_its_end_is_waited_for(self) -> None:
+        stopped: Deferred[None] = Deferred()
+        part = Part("name", stop=lambda: stopped)
+        part.startService()
+        self.assertIs(part.stopService(), stopped)
+        stopped.callback(None)
+
+    def test_one_without_functions_does_nothing(self) -> None:
+        part = Part("name")
+        part.startService()
+        self.assertIsNone(part.stopService())

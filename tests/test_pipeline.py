@@ -131,6 +131,13 @@ class LossTests(PipelineCase):
         self.send('{"sendMail":1}{"sendMail":2')
         self.client.lose()
         self.assertEqual(self.started, [1])
+        self.finish(1)
+        self.assertEqual(self.factory.load.buffered_bytes, 0)
+
+    def test_a_request_counts_until_it_is_answered(self) -> None:
+        self.send('{"sendMail":1}')
+        self.assertGreater(self.factory.load.buffered_bytes, len('{"sendMail":1}'))
+        self.finish(1)
         self.assertEqual(self.factory.load.buffered_bytes, 0)
 
 

@@ -216,7 +216,7 @@ class BackPressureTests(_ProtocolCase):
         self.assertEqual(self.client.transport.producerState, "producing")
 
     def test_reading_stops_while_all_clients_together_wait_for_much(self) -> None:
-        self.limit(max_in_flight=1, max_buffered_bytes=100)
+        self.limit(max_in_flight=1, max_buffered_bytes=1000)
         for i in range(3):
             self.client.write(b'{"sendMail":%d}' % i)
         self.assertEqual(self.client.transport.producerState, "paused")
@@ -231,7 +231,7 @@ class BackPressureTests(_ProtocolCase):
         self.client.write(b"{" + b" " * 60)
         self.assert_ended(
             _error(
-                "unfinished requests of all clients exceed 100 bytes: try again later",
+                "requests of all clients exceed 100 bytes (MAILER_MAX_BUFFERED): try again later",
                 "service is busy",
             )
         )
@@ -283,7 +283,10 @@ class LimitTests(_ProtocolCase):
         other = Client(self.factory, "192.0.2.2")
         first, self.client = self.client, Client(self.factory)
         self.assert_ended(
-            _error("at most 1 connections per client address", "too many connections")
+            _error(
+                "at most 1 connections per client address (MAILER_MAX_CONNECTIONS_PER_PEER)",
+                "too many connections",
+            )
         )
         self.client.lose()
         first.lose()

@@ -12,13 +12,15 @@ from twisted.internet.defer import Deferred, succeed
 from smtpmailer.core.replies import Reply, success
 from smtpmailer.core.requests import Arguments, MailParser
 from smtpmailer.dispatcher import REQUESTS, Dispatcher, Gate, Gates
-from smtpmailer.interfaces import IAuth
+from smtpmailer.interfaces import IAuth, ITemplateStore
 from smtpmailer.schemafiles import load_schema
+from smtpmailer.services.templates import TemplateService
+from smtpmailer.stores.memory_templates import MemoryTemplateStore
 from tests.vectors import DATA
 
 #: Requests whose service is not built yet: until then they get their gate's answer. Take a name
 #: out, and give ``make_dispatcher`` its handler, to check what was recorded for it.
-DEFERRED = frozenset(name for name, rule in REQUESTS.items() if rule.gate is not Gate.NONE)
+DEFERRED = frozenset(name for name, rule in REQUESTS.items() if rule.gate is Gate.QUEUE)
 
 _PARSER = MailParser(load_schema("sendMail"))
 
@@ -52,10 +54,26 @@ def load_pairs() -> list[Pair]:
     return pairs
 
 
-def make_dispatcher(auth: IAuth | None = None) -> Dispatcher:
+def make_dispatcher(
+    auth: IAuth | None = None,
+    *,
+    templates: ITemplateStore | None = None,
+    read_only: bool = False,
+) -> Dispatcher:
     """Make a dispatcher of the services that exist, which validates mails and sends none."""
-    handlers = {"ping": _ping, "status": _status, "sendMail": _send_mail}
-    return Dispatcher(handlers, auth, Gates())
+    service = TemplateService(templates or MemoryTemplateStore(limit_bytes=1_000_000))
+    handlers = {
+        "ping": _ping,
+        "status": _status,
+        "sendMail": _send_mail,
+        "getTemplateList": service.get_list,
+        "getTemplate": service.get,
+        "addTemplate": service.add,
+        "updateTemplate": service.update,
+        "removeTemplate": service.remove,
+        "clearTemplate": service.clear,
+    }
+    return Dispatcher(handlers, auth, Gates(template_enabled=True, template_read_only=read_only))
 
 
 def _name(text: str) -> str:

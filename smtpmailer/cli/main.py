@@ -10,8 +10,10 @@ import click
 from smtpmailer import __version__
 from smtpmailer.cli.config import check_config
 from smtpmailer.cli.keys import generate_key, hash_password
+from smtpmailer.cli.queue import queue
 from smtpmailer.cli.send import send
 from smtpmailer.cli.service import ping, request, status
+from smtpmailer.cli.template import template
 from smtpmailer.cli.trap import trap
 
 __all__ = ["main"]
@@ -35,6 +37,8 @@ for _command in (
     ping,
     status,
     request,
+    queue,
+    template,
     trap,
     check_config,
     generate_key,

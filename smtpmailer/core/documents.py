@@ -10,17 +10,21 @@ import orjson
 
 from smtpmailer.errors import BadDocumentError, ClientError
 
-__all__ = ["BLANKS", "Document", "broken", "parse", "read"]
+__all__ = ["BLANKS", "Document", "broken", "kept_bytes", "parse", "read"]
 
 #: JSON's insignificant whitespace (RFC 8259 section 2).
 BLANKS: Final = b" \t\r\n"
+
+#: What a value takes in memory besides its text, roughly.
+_VALUE_BYTES: Final = 64
 
 
 @attrs.frozen
 class Document:
     """A document as it came over a connection, parsed once.
 
-    ``error`` is None when ``value`` is the JSON value. ``size_bytes`` is the length of the text.
+    ``error`` is None when ``value`` is the JSON value. ``size_bytes`` is what it takes to keep,
+    see ``kept_bytes``.
     """
 
     value: Any = attrs.field(repr=False)
@@ -33,10 +37,15 @@ def broken(error: ClientError, size_bytes: int = 0) -> Document:
     return Document(None, error, size_bytes)
 
 
-def read(raw: bytes | bytearray) -> Document:
-    """Parse a document; a fault becomes its ``error``."""
+def kept_bytes(raw: bytes | bytearray, values: int) -> int:
+    """Estimate what a document of so many values takes in memory."""
+    return len(raw) + values * _VALUE_BYTES
+
+
+def read(raw: bytes | bytearray, values: int = 0) -> Document:
+    """Parse a document, which holds about so many values; a fault becomes its ``error``."""
     try:
-        return Document(parse(raw), None, len(raw))
+        return Document(parse(raw), None, kept_bytes(raw, values))
     except BadDocumentError as error:
         return broken(error, len(raw))
 

@@ -13,18 +13,25 @@ from typing import Final
 
 import orjson
 
-from smtpmailer.core.documents import Document, read
+from smtpmailer.core.documents import Document, kept_bytes, read
 from smtpmailer.errors import BadDocumentError, FramingError, LimitError
 
-__all__ = ["Framer"]
+__all__ = ["MAX_VALUES", "Framer"]
+
+#: Values that a document may hold; a mail with 1,000 of everything has some 10,000.
+MAX_VALUES: Final = 100_000
+
+#: Bytes of an unfinished document that are put together into one.
+_BLOCK: Final = 256 * 1024
 
 _NOT_BLANK: Final = re.compile(rb"[^ \t\r\n]")
 _OPENERS: Final = b"{["
 _QUOTE: Final = 0x22
 _BACKSLASH: Final = 0x5C
+_COMMA: Final = 0x2C
 _CLOSER_OF: Final = {0x7B: 0x7D, 0x5B: 0x5D}
-# A string up to its end or the chunk's, a bracket, or a control character that JSON lacks.
-_TOKEN: Final = re.compile(rb'"[^"]*"?|[{}\[\]]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')
+# A string up to its end or the chunk's, a bracket or comma, or a control character that JSON lacks.
+_TOKEN: Final = re.compile(rb'"[^"]*"?|[{}\[\],]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')
 _ENDS: Final = (b"}", b"}\n", b"}\r\n")
 
 
@@ -35,11 +42,21 @@ class Framer:
     everything fed later is ignored.
     """
 
-    def __init__(self, limit_bytes: int, max_depth: int) -> None:
-        """Refuse documents longer than ``limit_bytes`` or nested deeper than ``max_depth``."""
+    def __init__(self, limit_bytes: int, max_depth: int, max_values: int = MAX_VALUES) -> None:
+        """Refuse what is longer than ``limit_bytes``, deeper than ``max_depth``, or too many.
+
+        ``max_values`` is how many values a document may hold: each takes many times the memory of
+        its text. (What arrives in one piece may hold more; it is short.)
+        """
         self._limit_bytes = limit_bytes
         self._max_depth = max_depth
+        self._max_values = max_values
+        self._values = 0
+        # An unfinished document: whole blocks, and what comes behind them. (One buffer that grows
+        # to many megabytes leaves holes in the heap as large as itself.)
+        self._blocks: list[bytes] = []
         self._buffer = bytearray()
+        self._pending = 0
         self._closers = bytearray()
         self._in_string = False
         self._escaped = False
@@ -48,14 +65,14 @@ class Framer:
     @property
     def pending(self) -> int:
         """How many bytes of an unfinished document are kept."""
-        return len(self._buffer)
+        return self._pending
 
     def feed(self, data: bytes) -> list[Document]:
         """Take the next bytes and give the documents they complete, in order.
 
         Documents completed before a fault are given all the same; then look at ``error``.
         """
-        if not self._buffer:
+        if not self._pending:
             whole = self._whole(data)
             if whole is not None:
                 return [whole]
@@ -71,8 +88,8 @@ class Framer:
 
         Raises FramingError when a document is unfinished.
         """
-        if self._buffer:
-            fault = _malformed(len(self._buffer), "unexpected end of input")
+        if self._pending:
+            fault = _malformed(self._pending, "unexpected end of input")
             self._stop(fault)
             raise fault
 
@@ -87,7 +104,7 @@ class Framer:
         ):
             return None
         try:
-            return Document(orjson.loads(data), None, len(data))
+            return Document(orjson.loads(data), None, kept_bytes(data, data.count(b",")))
         except orjson.JSONDecodeError:
             return None
 
@@ -101,9 +118,9 @@ class Framer:
                 if start < 0:
                     return
             end = self._find_end(masked, start)
-            self._check_size(len(self._buffer) + (end if end >= 0 else len(data)) - start)
+            self._check_size(self._pending + (end if end >= 0 else len(data)) - start)
             if end < 0:
-                self._buffer += data[start:]
+                self._keep(data[start:])
                 return
             documents.append(self._take(data[start:end]))
             start = end
@@ -144,11 +161,14 @@ class Framer:
             if first == _QUOTE:
                 closed = token.end() - token.start() > 1 and masked[token.end() - 1] == _QUOTE
                 self._in_string = not closed
+            elif first == _COMMA:
+                self._count_value()
             elif first in _OPENERS:
                 closers.append(_CLOSER_OF[first])
                 self._check_depth()
+                self._count_value()
             elif closers[-1] != first:
-                offset = len(self._buffer) + token.start() - start
+                offset = self._pending + token.start() - start
                 raise _malformed(offset, f"unexpected {_show(first)}")
             else:
                 closers.pop()
@@ -158,11 +178,26 @@ class Framer:
 
     def _take(self, tail: bytes) -> Document:
         """Parse the document that ``tail`` completes."""
-        if not self._buffer:
-            return read(tail)
-        whole, self._buffer = self._buffer, bytearray()
-        whole += tail
-        return read(whole)
+        values, self._values = self._values, 0
+        if not self._pending:
+            return read(tail, values)
+        whole = b"".join([*self._blocks, self._buffer, tail])
+        self._drop()
+        return read(whole, values)
+
+    def _keep(self, piece: bytes) -> None:
+        """Keep a part of an unfinished document."""
+        self._buffer += piece
+        self._pending += len(piece)
+        if len(self._buffer) >= _BLOCK:
+            self._blocks.append(bytes(self._buffer))
+            self._buffer = bytearray()
+
+    def _drop(self) -> None:
+        """Keep nothing of the document any more."""
+        self._blocks = []
+        self._buffer = bytearray()
+        self._pending = 0
 
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._limit_bytes:
@@ -177,9 +212,16 @@ class Framer:
                 f"request is nested deeper than {self._max_depth} levels", "invalid payload"
             )
 
+    def _count_value(self) -> None:
+        self._values += 1
+        if self._values > self._max_values:
+            raise LimitError(
+                f"request holds more than {self._max_values} values", "invalid payload"
+            )
+
     def _stop(self, error: FramingError | LimitError) -> None:
         self.error = error
-        self._buffer = bytearray()
+        self._drop()
 
 
 def _malformed(offset: int, why: str) -> FramingError:

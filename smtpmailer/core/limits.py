@@ -16,8 +16,8 @@ class ProtocolLimits:
 
     ``max_connections_per_peer`` 0 is no limit. ``request_timeout`` counts from the first byte of
     an incomplete request. ``max_in_flight`` is per connection, ``max_backlog_bytes`` too: so much
-    is read ahead of the requests that run. ``max_buffered_bytes`` is for the unfinished and
-    waiting requests of all connections together.
+    is read ahead of the requests that run. ``max_buffered_bytes`` is for the requests of
+    all connections together, unfinished, waiting and running.
     """
 
     max_request_bytes: int = 32 * 2**20
@@ -35,7 +35,8 @@ class ProtocolLimits:
         if connections >= self.max_connections:
             text = f"at most {self.max_connections} connections (MAILER_MAX_CONNECTIONS)"
         elif 0 < self.max_connections_per_peer <= of_peer:
-            text = f"at most {self.max_connections_per_peer} connections per client address"
+            limit = f"at most {self.max_connections_per_peer} connections per client address"
+            text = f"{limit} (MAILER_MAX_CONNECTIONS_PER_PEER)"
         else:
             return None
         return LimitError(text, "too many connections")
@@ -52,5 +53,5 @@ class ProtocolLimits:
 
     def busy(self) -> LimitError:
         """Word that all clients together hold too much."""
-        text = f"unfinished requests of all clients exceed {self.max_buffered_bytes} bytes"
-        return LimitError(f"{text}: try again later", "service is busy")
+        text = f"requests of all clients exceed {self.max_buffered_bytes} bytes"
+        return LimitError(f"{text} (MAILER_MAX_BUFFERED): try again later", "service is busy")

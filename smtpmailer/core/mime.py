@@ -38,11 +38,15 @@ _CONTENT_ID: Final = re.compile(r"[!-;=?-~](?:[ -;=?-~]{0,250}[!-;=?-~])?")
 
 @attrs.frozen(kw_only=True)
 class MessageOptions:
-    """How text is written: MAIL_HTML, MAIL_CHARSET and MAIL_ENCODING."""
+    """How text is written: MAIL_HTML, MAIL_CHARSET and MAIL_ENCODING; and MAIL_MAX_SIZE.
+
+    ``max_bytes`` is the size of a whole message, all being encoded; 0 is no limit.
+    """
 
     html: bool = True
     charset: str = attrs.field(default=_UTF8, validator=attrs.validators.in_(CHARSETS))
     encoding: str = attrs.field(default="8bit", validator=attrs.validators.in_(ENCODINGS))
+    max_bytes: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -118,6 +122,7 @@ def compose(
         unique=stamp.unique,
     )
     best = layout.whole(eight_bit=True)
+    _check_size(best, options.max_bytes)
     headers.check_block(best.header.encode(), utf8=envelope.needs_smtputf8)
 
     def wire(capabilities: Capabilities) -> bytes:
@@ -127,6 +132,15 @@ def compose(
         return _finish(best if fits else layout.whole(eight_bit=False))
 
     return OutgoingMail(mail_id=stamp.unique, envelope=envelope, wire=wire)
+
+
+def _check_size(message: _Entity, max_bytes: int) -> None:
+    size = len(message.header.encode()) + 2 + sum(map(len, message.body))
+    if 0 < max_bytes < size:
+        raise MessageError(
+            f"the message is too large: {size} bytes with all that is attached, and at most "
+            f"{max_bytes} may be sent (MAIL_MAX_SIZE)"
+        )
 
 
 def _finish(message: _Entity) -> bytes:

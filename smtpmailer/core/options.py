@@ -22,8 +22,10 @@ from smtpmailer.errors import CronError
 __all__ = [
     "PORT",
     "Base64Key",
+    "Base64Keys",
     "Choice",
     "Crontab",
+    "Factor",
     "Flag",
     "Host",
     "Kind",
@@ -37,6 +39,7 @@ __all__ = [
 
 _INT32_MAX: Final = 2**31 - 1
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_DECIMAL: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 # Controls break lines wherever the value goes; surrogates stand for bytes that are not UTF-8.
 _UNFIT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # Underscores are no host name (RFC 952), but container networks are full of them.
@@ -315,6 +318,51 @@ class Base64Key(Kind):
     def schema(self) -> dict[str, Any]:
         """Describe; see Kind."""
         return {"type": ["string", "integer"], "pattern": "^[A-Za-z0-9+/]*={0,2}$"}
+
+
+@attrs.frozen
+class Base64Keys(Kind):
+    """Several base64 texts, with commas or blanks between."""
+
+    name = "base64 list"
+
+    def read(self, raw: object, base_path: str) -> tuple[bytes, ...]:
+        """Read; see Kind."""
+        parts = self._text(raw).replace(",", " ").split()
+        return tuple(Base64Key().read(part, base_path) for part in parts)
+
+    def schema(self) -> dict[str, Any]:
+        """Describe; see Kind."""
+        return {"type": ["string", "integer"], "pattern": "^[A-Za-z0-9+/=, ]*$"}
+
+
+@attrs.frozen
+class Factor(Kind):
+    """A number, whole or not, from ``minimum`` to ``maximum``, both included."""
+
+    name = "number"
+    minimum: float = 1.0
+    maximum: float = 100.0
+
+    def read(self, raw: object, base_path: str) -> float:  # noqa: ARG002
+        """Read; see Kind."""
+        text = "" if isinstance(raw, bool) else str(raw).strip()
+        if not _DECIMAL.fullmatch(text) or not self.minimum <= float(text) <= self.maximum:
+            raise ValueError(f"has to be a number from {self.minimum:g} to {self.maximum:g}")
+        return float(text)
+
+    def show(self, value: Any) -> str:
+        """Show; see Kind."""
+        return f"{value:g}"
+
+    def schema(self) -> dict[str, Any]:
+        """Describe; see Kind."""
+        return {
+            "type": ["number", "string"],
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$",
+        }
 
 
 PORT: Final = Number(1, 65535)

@@ -8,14 +8,26 @@ from typing import Any, Final
 
 import attrs
 
+from smtpmailer.core.grants import EVERYTHING, Grant
 from smtpmailer.core.model import Address, Encryption, FilePart, MailRequest, SmtpOverrides
 from smtpmailer.core.schemas import Schema
-from smtpmailer.errors import NoRecipientError, RequestInvalidError
+from smtpmailer.errors import NoRecipientError, NotAllowedError, RequestInvalidError
 
-__all__ = ["Arguments", "MailParser"]
+__all__ = ["Arguments", "MailLimits", "MailParser"]
 
 #: Beyond this an integral float is written with an exponent, as it may have lost digits.
 _MAX_EXACT: Final = 1e15
+#: No list of a mail but those of its recipients is longer.
+_MAX_ITEMS: Final = 1000
+_LISTS: Final = {
+    "to",
+    "ccList",
+    "bccList",
+    "replyTo",
+    "attachments",
+    "embedded",
+    "replaceContent",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -24,7 +36,8 @@ class Arguments:
 
     ``value`` stands beside the request's name. ``content`` is None when the request has none;
     ``has_content`` tells that from null. ``peer`` is the client's address, for the log.
-    ``wants_detail`` says that a reply's ``detail`` will be shown.
+    ``wants_detail`` says that a reply's ``detail`` will be shown. ``grant`` is what the client's
+    password allows.
     """
 
     value: Any = attrs.field(repr=False)
@@ -32,28 +45,104 @@ class Arguments:
     has_content: bool = False
     peer: str = ""
     wants_detail: bool = False
+    grant: Grant = EVERYTHING
+
+
+@attrs.frozen(kw_only=True)
+class MailLimits:
+    """What a mail that is given to us now has to keep to.
+
+    ``max_recipients`` are those in to, ccList and bccList together; 0 is no limit. ``sender`` is
+    who a mail is from that does not say so.
+    """
+
+    max_recipients: int = 0
+    sender: str = ""
 
 
 class MailParser:
     """Checks mail objects and makes MailRequests of them."""
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
+    def __init__(self, schema: Mapping[str, Any], limits: MailLimits = MailLimits()) -> None:
         """Compile ``schema``, the content of ``schema/sendMail.json``."""
         self._schema = Schema(schema)
+        # Compat: what waits in a queue may have been taken by a service without these limits.
+        self._stored = Schema(_without_sizes(schema))
+        self._limits = limits
 
     def parse(self, document: Any) -> MailRequest:
-        """Give the mail that ``document``, a JSON value, describes.
+        """Give the mail that ``document``, a JSON value, describes; of any size.
 
         Raises RequestInvalidError with every fault, NoRecipientError when to, ccList and bccList
         are all empty.
         """
+        return self._parse(self._stored, document)
+
+    def accept(self, document: Any, grant: Grant = EVERYTHING) -> MailRequest:
+        """Give the mail that a client wants to send; raises what ``parse`` does.
+
+        It has to keep to all limits, and ``grant`` to allow its sender: else NotAllowedError.
+        """
+        request = self._parse(self._schema, document)
+        self._check_counts(request)
+        self._check_sender(request, grant)
+        return request
+
+    def accept_changed(
+        self, document: Any, changes: Mapping[str, Any], grant: Grant = EVERYTHING
+    ) -> MailRequest:
+        """Give a stored mail as a client's ``changes`` have made it; raises what ``accept`` does.
+
+        What was not changed may be of any size.
+        """
+        request = self._parse(self._stored, document)
+        if changes.keys() & _LISTS:
+            self._check_counts(request)
+        self._check_sender(request, grant)
+        return request
+
+    @staticmethod
+    def _parse(schema: Schema, document: Any) -> MailRequest:
         # Compat: an empty text in the mail's place is answered as null.
-        faults = self._schema.faults(None if document == "" else document)
+        faults = schema.faults(None if document == "" else document)
         if faults:
             raise RequestInvalidError(faults)
         if not (document["to"] or document["ccList"] or document["bccList"]):
             raise NoRecipientError
         return _mail(document)
+
+    def _check_counts(self, request: MailRequest) -> None:
+        faults: dict[str, list[str]] = {}
+        limit = self._limits.max_recipients
+        recipients = len(request.to) + len(request.cc) + len(request.bcc)
+        if 0 < limit < recipients:
+            text = f"at most {limit} recipients (MAIL_MAX_RECIPIENTS), {recipients} found"
+            faults["payload"] = [f"A mail has in to, ccList and bccList together {text}"]
+        for name, items in (
+            ("replyTo", request.reply_to),
+            ("attachments", request.attachments),
+            ("embedded", request.embedded),
+            ("replaceContent", request.replace_content),
+        ):
+            if len(items) > _MAX_ITEMS:
+                text = f"There should be at most {_MAX_ITEMS} items, {len(items)} found"
+                faults[name] = [text]
+        if faults:
+            raise RequestInvalidError(faults)
+
+    def _check_sender(self, request: MailRequest, grant: Grant) -> None:
+        sender = request.from_email or self._limits.sender
+        if not grant.allows_sender(sender):
+            raise NotAllowedError(f"its key is not for mails from {sender or 'nobody'}")
+
+
+def _without_sizes(schema: Any) -> Any:
+    """Give the schema without the limits on how long a text may be."""
+    if isinstance(schema, list):
+        return [_without_sizes(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {key: _without_sizes(item) for key, item in schema.items() if key != "maxLength"}
 
 
 def _mail(document: Mapping[str, Any]) -> MailRequest:

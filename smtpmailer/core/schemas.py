@@ -133,6 +133,11 @@ def _min_length(limit: int, value: Any, path: _Path) -> Iterator[_Fault]:
         yield path, f"Minimum string length is {limit}, found {len(value)}"
 
 
+def _max_length(limit: int, value: Any, path: _Path) -> Iterator[_Fault]:
+    if len(value) > limit:
+        yield path, f"Maximum string length is {limit}, found {len(value)}"
+
+
 def _not(schema: Any, value: Any, path: _Path) -> Iterator[_Fault]:
     if "pattern" in schema:
         found = re.search(schema["pattern"], value)
@@ -224,6 +229,7 @@ _KEYWORDS: Final[Mapping[str, _Check]] = {
     "type": _type,
     "enum": _enum,
     "minLength": _min_length,
+    "maxLength": _max_length,
     "not": _not,
     "format": _format,
     "minimum": _minimum,

@@ -1,28 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""Every configuration key, said once, and the frozen, validated settings made from them."""
+"""Every configuration key, said once, as the fields of one frozen value."""
 
-# ruff: noqa: RUF009 - _key is attrs.field with our metadata; ruff can't see that
+# ruff: noqa: RUF009 - setting is attrs.field with our metadata; ruff can't see that
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from smtpmailer.core import settings_rules
-from smtpmailer.core.envfile import Scalar
 from smtpmailer.core.model import Encryption
 from smtpmailer.core.options import (
     PORT,
     Base64Key,
+    Base64Keys,
     Choice,
     Crontab,
+    Factor,
     Flag,
     Host,
-    Kind,
     MailAddress,
     Number,
     Option,
@@ -30,34 +27,10 @@ from smtpmailer.core.options import (
     PathList,
     Text,
 )
-from smtpmailer.errors import SettingsError
+from smtpmailer.core.settings_fields import OPTION
+from smtpmailer.core.settings_fields import setting as _key
 
-__all__ = ["OPTIONS", "Settings", "describe", "from_values"]
-
-_GROUPS: Final = {
-    "mailer": "Service",
-    "limit": "Limits of the API",
-    "auth": "Authentication",
-    "redis": "Redis",
-    "queue": "Queue",
-    "smtp": "SMTP server",
-    "mail": "Mail",
-    "template": "Templates",
-}
-_OPTION: Final = "option"
-#: As much of a wrong value as an error shows.
-_SHOWN: Final = 60
-
-
-def _key(group: str, kind: Kind, default: Scalar, text: str, **more: Any) -> Any:
-    """Make the attrs field of a key; ``more`` goes to Option."""
-    option = Option(key="", kind=kind, default=default, group=_GROUPS[group], help=text, **more)
-    return attrs.field(
-        default=None if default is None else kind.read(default, ""),
-        repr=not option.secret,
-        metadata={_OPTION: option},
-    )
-
+__all__ = ["OPTIONS", "Settings"]
 
 _Level: TypeAlias = Literal["debug", "info", "notice", "warning", "error"]
 _Charset: TypeAlias = Literal["utf-8", "us-ascii", "iso-8859-1"]
@@ -89,6 +62,9 @@ class Settings:
     mailer_ssl_key: str = _key(
         "mailer", Path(), "", "PEM file of the certificate's private key; needed with ssl."
     )
+    mailer_ssl_client_ca: str = _key(
+        "mailer", Path(), "", "PEM file of authorities; with it a client needs their certificate."
+    )
     mailer_workers: int = _key("mailer", Number(1), 1, "Processes that serve the API.")
     mailer_max_memory: int = _key(
         "mailer", Number(16), 64, "A worker above it is replaced once it is idle.", unit="MB"
@@ -117,6 +93,13 @@ class Settings:
     )
     mailer_max_request_size: int = _key(
         "limit", Number(1024), 32 * _MIB, "Largest request.", unit="bytes"
+    )
+    mailer_max_buffered: int = _key(
+        "limit",
+        Number(_MIB),
+        256 * _MIB,
+        "Requests of all clients, being received or done.",
+        unit="bytes",
     )
     mailer_max_depth: int = _key(
         "limit", Number(8, 500), 64, "Deepest nesting of a request's JSON.", unit="levels"
@@ -147,8 +130,11 @@ class Settings:
         "auth",
         Text(),
         "",
-        "Hash of the password, from smtpmailer hash-password; needed with MAILER_AUTH.",
+        "Hash of the password, from smtpmailer hash-password; MAILER_AUTH needs it or keys.",
         secret=True,
+    )
+    mailer_keys_file: str = _key(
+        "auth", Path(), "", "JSON file of further passwords and what each allows; mode 0600."
     )
     redis_enable: bool = _key("redis", Flag(), False, "Whether Redis keeps the counters.")
     redis_proto: Literal["tcp", "tls"] = _key(
@@ -211,6 +197,58 @@ class Settings:
     queue_process_dir: str = _key(
         "queue", Path(optional=False), "Queue/temp/", "Directory of the mails that are being sent."
     )
+    queue_failed_dir: str = _key(
+        "queue",
+        Path(optional=False),
+        "Queue/failed/",
+        "Directory of the mails that could not be delivered, and of what could not be read.",
+    )
+    queue_fsync: bool = _key(
+        "queue",
+        Flag(),
+        True,
+        "Whether a mail is on stable storage before it counts as accepted.",
+    )
+    queue_concurrency: int = _key(
+        "queue", Number(1, 10000), 20, "Mails that are delivered from the queue at a time."
+    )
+    queue_send_immediately: bool = _key(
+        "queue",
+        Flag(),
+        False,
+        "Whether a mail is sent as soon as it is due; otherwise at the next look.",
+        example=True,
+    )
+    queue_retry_delay: int = _key(
+        "queue", Number(1), 60, "Wait before the second attempt.", unit="s"
+    )
+    queue_retry_factor: float = _key(
+        "queue", Factor(), 2, "By how much each wait is longer than the one before it."
+    )
+    queue_retry_max_delay: int = _key(
+        "queue", Number(1), 14400, "Longest wait between two attempts.", unit="s"
+    )
+    queue_max_age: int = _key(
+        "queue",
+        Number(0),
+        0,
+        "Time after which a mail is given up, whatever the attempts; 0: never.",
+        unit="s",
+    )
+    queue_on_doubt: Literal["resend", "hold"] = _key(
+        "queue",
+        Choice(("resend", "hold")),
+        "resend",
+        "What becomes of a mail that may have been delivered: sent again, or held for a person.",
+    )
+    queue_snapshot_template: bool = _key(
+        "queue",
+        Flag(),
+        False,
+        "Whether a mail keeps the text that its template gave when it was queued; otherwise the "
+        "template is read when the mail is sent.",
+        example=True,
+    )
     queue_full_encrypt: bool = _key(
         "queue",
         Flag(),
@@ -226,6 +264,13 @@ class Settings:
         "",
         "Key of queued mails, from smtpmailer generate-key: 16 bytes for AES128, else 32; "
         "needed with MAILER_QUEUE.",
+        secret=True,
+    )
+    secret_key_old: tuple[bytes, ...] = _key(
+        "queue",
+        Base64Keys(),
+        "",
+        "Earlier values of SECRET_KEY, with commas between: what they encrypted is still read.",
         secret=True,
     )
     smtp_host: str = _key(
@@ -284,7 +329,14 @@ class Settings:
     )
     mail_from_name: str = _key("mail", Text(), "", "Display name of the sender.", example="Mailer")
     mail_max_size: int = _key(
-        "mail", Number(0), 64 * _MIB, "Largest message; 0: no limit.", unit="bytes"
+        "mail",
+        Number(0),
+        64 * _MIB,
+        "Largest message, all being encoded; 0: no limit.",
+        unit="bytes",
+    )
+    mail_max_recipients: int = _key(
+        "mail", Number(0), 100, "Recipients of one mail, in to, ccList and bccList; 0: no limit."
     )
     attachment_dirs: tuple[str, ...] | None = _key(
         "mail",
@@ -307,6 +359,20 @@ class Settings:
     email_template_string_tag_close: str = _key(
         "template", Text(1), "}}", "What stands behind that name."
     )
+    email_template_escape: Literal["none", "html"] = _key(
+        "template",
+        Choice(("none", "html")),
+        "none",
+        "What is done to values in HTML mails: html makes them text, none leaves them HTML.",
+        example="html",
+    )
+    email_template_strict: bool = _key(
+        "template",
+        Flag(),
+        False,
+        "Whether a tag without a value, or a value without a tag, is an error.",
+        example=True,
+    )
 
     base_path: str = ""
     secret_files: tuple[str, ...] = ()
@@ -315,81 +381,7 @@ class Settings:
 
 #: Every key, in the order of the reference.
 OPTIONS: Final[Mapping[str, Option]] = {
-    field.name.upper(): attrs.evolve(field.metadata[_OPTION], key=field.name.upper())
+    field.name.upper(): attrs.evolve(field.metadata[OPTION], key=field.name.upper())
     for field in attrs.fields(Settings)
-    if _OPTION in field.metadata
+    if OPTION in field.metadata
 }
-
-
-def from_values(
-    values: Mapping[str, object],
-    base_path: str,
-    sources: Mapping[str, str] | None = None,
-) -> Settings:
-    """Make settings of what an env file or the environment holds; None is an absent key.
-
-    ``base_path`` is the absolute directory of relative paths. ``sources`` says for some keys where
-    their values come from, for the faults. Raises SettingsError with all faults.
-    """
-    reader = _Reader(base_path, sources or {})
-    draft = Settings(**reader.read(values), base_path=base_path)
-    findings = settings_rules.check(draft, reader.faults)
-    for key, text in findings.faults:
-        reader.fault(key, text)
-    if not draft.mailer_queue:
-        # Compat: a key that nothing uses may be a placeholder.
-        reader.faults.pop("SECRET_KEY", None)
-        draft = attrs.evolve(draft, secret_key=b"")
-    if reader.faults:
-        raise SettingsError(list(reader.faults.values()))
-    return attrs.evolve(
-        draft,
-        secret_files=(draft.mailer_ssl_key,) if draft.mailer_ssl_key else (),
-        warnings=findings.warnings,
-    )
-
-
-def describe(settings: Settings) -> list[tuple[str, str]]:
-    """Give every key with its effective value for people to see, secrets masked."""
-    return [(key, option.mask(getattr(settings, key.lower()))) for key, option in OPTIONS.items()]
-
-
-class _Reader:
-    """Reads each value by its kind; ``faults`` maps keys to a line on what was wrong."""
-
-    def __init__(self, base_path: str, sources: Mapping[str, str]) -> None:
-        self.faults: dict[str, str] = {}
-        self._base_path = base_path
-        self._sources = sources
-
-    def read(self, values: Mapping[str, object]) -> dict[str, Any]:
-        """Give a value for every key: the given one, else the default."""
-        taken = {}
-        for key, option in OPTIONS.items():
-            raw = values.get(key)
-            given = option.default if raw is None else raw
-            try:
-                if given is not None:
-                    taken[key.lower()] = option.kind.read(given, self._base_path)
-            except ValueError as error:
-                self.fault(key, str(error), given)
-        self.faults.update({key: _unknown(key) for key in values if key not in OPTIONS})
-        return taken
-
-    def fault(self, key: str, text: str, given: object = None) -> None:
-        """Note a fault; ``given`` is shown unless it is a secret."""
-        shown = "" if given is None or OPTIONS[key].secret else f" = {_shown(given)}"
-        source = f" (from {self._sources[key]})" if key in self._sources else ""
-        self.faults[key] = f"{key}{shown}{source} {text}"
-
-
-def _unknown(key: str) -> str:
-    near: Sequence[str] = difflib.get_close_matches(key.upper(), OPTIONS, n=1, cutoff=0.5)
-    hint = f"; the nearest known one is {near[0]}" if near else ""
-    return f"{_shown(key)[1:-1]} is no known key{hint}"
-
-
-def _shown(value: object) -> str:
-    """Give a value as an env file would hold it, on one line and not too long."""
-    text = json.dumps(value if isinstance(value, str | int) else str(value), ensure_ascii=False)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -62,6 +62,8 @@ def _auth_hash(s: Settings) -> Iterator[_Fault]:
     made = "make one with smtpmailer hash-password"
     method = hash_method(s.mailer_auth_hash)
     if not s.mailer_auth_hash:
+        if s.mailer_keys_file:
+            return
         text = f"has to be set when MAILER_AUTH = true; {made}"
     elif method is None:
         text = f"is no bcrypt, argon2i or argon2id (sodium) hash; {made}"
@@ -134,6 +136,10 @@ def _smtp_warnings(s: Settings) -> Iterator[str]:
 
 
 def _idle_keys(s: Settings) -> Iterator[str]:
+    if s.mailer_keys_file and not s.mailer_auth:
+        yield "MAILER_KEYS_FILE has no effect without MAILER_AUTH"
+    if s.mailer_ssl_client_ca and s.mailer_proto != "ssl":
+        yield "MAILER_SSL_CLIENT_CA has no effect without MAILER_PROTO = ssl"
     if not s.redis_enable:
         for key in ("REDIS_STORE_QUEUE", "REDIS_STORE_TEMPLATE"):
             if getattr(s, key.lower()):

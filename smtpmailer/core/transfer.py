@@ -10,7 +10,7 @@ from typing import Final
 
 from smtpmailer.core.wire import has_line_over
 
-__all__ = ["base64_lines", "quoted_printable"]
+__all__ = ["base64_lines", "base64_size", "quoted_printable"]
 
 _MAX_ENCODED: Final = 76  # characters in a line of quoted-printable
 _LINE: Final = 57  # octets that make a line of 76 characters
@@ -30,6 +30,11 @@ def base64_lines(data: bytes) -> bytes:
     ]
     pieces += [_base64(view[start : start + _LINE]) for start in range(whole, len(data), _LINE)]
     return b"\r\n".join([*pieces, b""])
+
+
+def base64_size(size_bytes: int) -> int:
+    """Give how many bytes ``base64_lines`` makes of so many."""
+    return (size_bytes + 2) // 3 * 4 + 2 * ((size_bytes + _LINE - 1) // _LINE)
 
 
 def quoted_printable(text: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import idna
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger, LogLevel
 from twisted.mail.smtp import ESMTPSenderFactory
@@ -35,6 +35,8 @@ __all__ = ["CONNECT_LIMIT", "Sender", "SessionFactory", "connect_session"]
 
 #: Seconds that a TCP connection may take, name resolution and all addresses of a host included.
 CONNECT_LIMIT = 30
+
+_IPV4 = 4
 
 
 class SessionFactory(ESMTPSenderFactory):
@@ -254,15 +256,22 @@ class _Delivery:
 
 def _endpoint(reactor: Any, route: Route, limit: float) -> IStreamClientEndpoint:
     """Give the way to the host: IPv4, IPv6 or a name, all its addresses tried in turn."""
-    host = route.host
+    host, port = route.host, route.port
     try:
-        ipaddress.ip_address(host)
+        version = ipaddress.ip_address(host).version
     except ValueError:
-        try:
-            host = idna.encode(host, uts46=True).decode("ascii")
-        except idna.IDNAError:
-            if host.isascii():
-                # Names such as mail_server, common between containers, are no host names to
-                # HostnameEndpoint; the resolver knows them all the same.
-                return TCP4ClientEndpoint(reactor, host, route.port, timeout=limit)
-    return HostnameEndpoint(reactor, host, route.port, timeout=limit)
+        return _named_endpoint(reactor, host, port, limit)
+    # HostnameEndpoint takes literals as well, but costs 0.25 ms a connection more.
+    endpoint = TCP4ClientEndpoint if version == _IPV4 else TCP6ClientEndpoint
+    return endpoint(reactor, host, port, timeout=limit)
+
+
+def _named_endpoint(reactor: Any, host: str, port: int, limit: float) -> IStreamClientEndpoint:
+    try:
+        host = idna.encode(host, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        if host.isascii():
+            # Names such as mail_server, common between containers, are no host names to
+            # HostnameEndpoint; the resolver knows them all the same.
+            return TCP4ClientEndpoint(reactor, host, port, timeout=limit)
+    return HostnameEndpoint(reactor, host, port, timeout=limit)

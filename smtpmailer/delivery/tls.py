@@ -27,12 +27,17 @@ from service_identity.hazmat import (
     IPAddressPattern,
     verify_service_identity,
 )
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+)
 from twisted.internet.ssl import (
     AcceptableCiphers,
+    Certificate,
     CertificateOptions,
     TLSVersion,
     platformTrust,
+    trustRootFromCertificates,
 )
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -41,7 +46,7 @@ from zope.interface import implementer
 from smtpmailer.delivery.replies import clean_text
 from smtpmailer.errors import RemoteError, SmtpConnectError, TlsConfigError
 
-__all__ = ["ClientTls", "client_options", "describe_tls_failure", "server_options"]
+__all__ = ["ClientTls", "ServerTls", "client_options", "describe_tls_failure", "server_options"]
 
 _TRUST_SETTINGS = "SMTP_CA_FILE, SMTP_TLS_VERIFY"
 _NAME_SETTINGS = "SMTP_HOST, SMTP_TLS_VERIFY"
@@ -125,23 +130,25 @@ def client_options(host: str, *, verify: bool, ca_file: str) -> IOpenSSLClientCo
     return _bind(_client_context(verify=verify, ca_file=ca_file), host, verify=verify)
 
 
-def server_options(cert_file: str, key_file: str) -> CertificateOptions:
+def server_options(cert_file: str, key_file: str, client_ca_file: str = "") -> CertificateOptions:
     """Give TLS options for listening: TLS 1.2 or newer, ECDHE with AEAD ciphers, whole chain.
 
     ``cert_file`` holds the server's certificate and then its chain, ``key_file`` its key, both
-    PEM. Raises TlsConfigError, which names MAILER_SSL_CERT or MAILER_SSL_KEY, for a file that
-    is missing, unreadable or no PEM, and for a key that does not belong to the certificate.
+    PEM. With ``client_ca_file`` (PEM) a client has to have a certificate of one of the authorities
+    in it. Raises TlsConfigError, which names MAILER_SSL_CERT, MAILER_SSL_KEY or
+    MAILER_SSL_CLIENT_CA, for a file that is missing, unreadable or no PEM, and for a key that does
+    not belong to the certificate.
     """
-    pem = _read("MAILER_SSL_CERT", cert_file)
-    try:
-        chain = [crypto.X509.from_cryptography(c) for c in x509.load_pem_x509_certificates(pem)]
-    except ValueError as error:
-        raise TlsConfigError(f"MAILER_SSL_CERT: {cert_file} holds no PEM certificate") from error
-    key = _load_key(key_file)
+    chain = _load_certificates("MAILER_SSL_CERT", cert_file)
+    trust = None
+    if client_ca_file:
+        authorities = _load_certificates("MAILER_SSL_CLIENT_CA", client_ca_file)
+        trust = trustRootFromCertificates([Certificate(authority) for authority in authorities])
     options = CertificateOptions(
-        privateKey=key,
+        privateKey=_load_key(key_file),
         certificate=chain[0],
         extraCertChain=chain[1:],
+        trustRoot=trust,
         raiseMinimumTo=TLSVersion.TLSv1_2,
         acceptableCiphers=AcceptableCiphers.fromOpenSSLCipherString(_SERVER_CIPHERS),
     )
@@ -153,6 +160,27 @@ def server_options(cert_file: str, key_file: str) -> CertificateOptions:
             "(MAILER_SSL_CERT)"
         ) from error
     return options
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTls:
+    """TLS for listening whose files can be read again; see ``server_options`` for what they hold.
+
+    Connections keep the context with which they began.
+    """
+
+    def __init__(self, cert_file: str, key_file: str, client_ca_file: str = "") -> None:
+        """Read the files; raises TlsConfigError."""
+        self._files = (cert_file, key_file, client_ca_file)
+        self._context = server_options(*self._files).getContext()
+
+    def reload(self) -> None:
+        """Read the files again, for new connections; raises TlsConfigError and changes nothing."""
+        self._context = server_options(*self._files).getContext()
+
+    def serverConnectionForTLS(self, _tls: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Make the server's side of a connection."""
+        return SSL.Connection(self._context, None)
 
 
 def describe_tls_failure(error: BaseException | None) -> str:
@@ -279,6 +307,14 @@ def _read(setting: str, path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise TlsConfigError(f"{setting}: cannot read {path}: {error.strerror}") from error
+
+
+def _load_certificates(setting: str, path: str) -> list[crypto.X509]:
+    pem = _read(setting, path)
+    try:
+        return [crypto.X509.from_cryptography(c) for c in x509.load_pem_x509_certificates(pem)]
+    except ValueError as error:
+        raise TlsConfigError(f"{setting}: {path} holds no PEM certificate") from error
 
 
 def _load_key(path: str) -> crypto.PKey:

@@ -7,7 +7,13 @@ from smtpmailer.core.model import Capabilities, Envelope, Outcome, OutgoingMail,
 from smtpmailer.delivery.outcome import Verdict, refused_recipient, verdict_of_reply
 from smtpmailer.delivery.replies import SmtpReply
 from smtpmailer.delivery.session import Session
-from smtpmailer.errors import SmtpLostError, SmtpProtocolError, SmtpRefusedError, StoreError
+from smtpmailer.errors import (
+    NoSuchMailError,
+    SmtpLostError,
+    SmtpProtocolError,
+    SmtpRefusedError,
+    StoreError,
+)
 
 __all__ = ["Transaction"]
 
@@ -88,7 +94,7 @@ class Transaction:
         accepted = tuple(r for r in self._mail.envelope.recipients if r not in self.refused)
         try:
             await self._mail.before_dot(accepted)
-        except StoreError as error:
+        except (NoSuchMailError, StoreError) as error:
             # The server waits for a message: only the end of the connection says there is none.
             lost = SmtpLostError(f"given up before the message: {error}")
             self._session.fail(lost)

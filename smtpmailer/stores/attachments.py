@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from smtpmailer.core.model import FilePart, LoadedFile
+from smtpmailer.core.transfer import base64_size
 from smtpmailer.errors import AttachmentError
 from smtpmailer.interfaces import IAttachments, IThreads
 
@@ -31,6 +32,8 @@ _REASONS = {
     errno.ENOTDIR: "no such file",
     errno.EPERM: "permission denied",
 }
+#: Bytes that are read at a time.
+_PIECE = 2**20
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO without a writer must not hold up a thread.
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
@@ -58,7 +61,8 @@ class Attachments:
         """Read within ``directories`` (None: anywhere) and never from ``forbidden``.
 
         ``forbidden`` are files and directories (env file, keys, queue); /proc, /sys and /dev
-        always are. ``limit_bytes`` is the most that one mail's files may have together.
+        always are. ``limit_bytes`` is the most that one mail's files may have together, in
+        base64 as they go out.
         """
         self._threads = threads
         self._directories = directories
@@ -79,7 +83,7 @@ class Attachments:
         loaded = []
         for part in parts:
             content = self._read(part.path, left)
-            left -= len(content)
+            left -= base64_size(len(content))
             loaded.append(LoadedFile(part=part, content=content))
         return tuple(loaded)
 
@@ -88,23 +92,27 @@ class Attachments:
         left = self._limit_bytes
         for part in parts:
             with self._opened(part.path, left) as file:
-                left -= os.fstat(file.fileno()).st_size
+                left -= base64_size(os.fstat(file.fileno()).st_size)
 
     def _read(self, path: str, left: int) -> bytes:
-        """Read one file of at most ``left`` bytes."""
+        """Read one file of at most ``left`` bytes in base64."""
+        pieces: list[bytes] = []
+        size = 0
         with self._opened(path, left) as file:
             try:
-                # One more than allowed, for a file that has grown since it was measured.
-                content = file.read(left + 1)
+                while piece := file.read(_PIECE):
+                    pieces.append(piece)
+                    size += len(piece)
+                    # It may have grown since it was measured.
+                    if base64_size(size) > left:
+                        raise self._too_large(path)
             except OSError as error:
                 raise AttachmentError(path, _reason(error)) from error
-        if len(content) > left:
-            raise self._too_large(path)
-        return content
+        return b"".join(pieces)
 
     @contextmanager
     def _opened(self, path: str, left: int) -> Iterator[BinaryIO]:
-        """Open one regular file of at most ``left`` bytes for reading."""
+        """Open one regular file of at most ``left`` bytes in base64 for reading."""
         try:
             real = os.path.realpath(self._absolute(path))
             self._judge(path, real)
@@ -137,13 +145,15 @@ class Attachments:
         _check_regular(path, status)
         if any(_is_same(status, place) for place in self._forbidden):
             raise AttachmentError(path, "is one of the service's own files")
-        if status.st_size > left:
+        if base64_size(status.st_size) > left:
             raise self._too_large(path)
 
     def _too_large(self, path: str) -> AttachmentError:
         """Say which limit the file passes."""
         return AttachmentError(
-            path, f"with it the mail's files exceed MAIL_MAX_SIZE ({self._limit_bytes} bytes)"
+            path,
+            "with it the mail's files, encoded as they go out, exceed MAIL_MAX_SIZE "
+            f"({self._limit_bytes} bytes)",
         )
 
 

@@ -11,7 +11,8 @@ import jsonschema
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.model import Encryption
-from smtpmailer.core.settings import OPTIONS, Settings, describe, from_values
+from smtpmailer.core.settings import OPTIONS, Settings
+from smtpmailer.core.settings_reading import describe, from_values
 from smtpmailer.errors import SettingsError
 
 _KEY = base64.b64encode(bytes(range(16))).decode("ascii")
@@ -316,6 +317,8 @@ class SchemaTests(_Case):
         ("MAILER_RESTART_CRON", ["", "* * * * *", "0 * * * * *"], ["x", "* * * *", 5]),
         ("MAIL_FROM_ADDR", ["", "a@b.test"], ["a", "@", 5]),
         ("SECRET_KEY", [_KEY, _KEY.rstrip("=")], [f"____{_KEY}", True]),
+        ("SECRET_KEY_OLD", ["", _KEY, f"{_KEY}, {_KEY}"], [f"____{_KEY}", True]),
+        ("QUEUE_RETRY_FACTOR", [1, 1.5, "2.25", "100"], [0.5, 101, "x", "", True]),
     )
 
     def test_schema_and_reader_agree(self) -> None:
@@ -347,7 +350,14 @@ class TableTests(_Case):
         secrets = {key for key, option in OPTIONS.items() if option.secret}
         self.assertEqual(
             secrets,
-            {"MAILER_AUTH_HASH", "REDIS_USER", "REDIS_PASSWORD", "SECRET_KEY", "SMTP_PASSWORD"},
+            {
+                "MAILER_AUTH_HASH",
+                "REDIS_USER",
+                "REDIS_PASSWORD",
+                "SECRET_KEY",
+                "SECRET_KEY_OLD",
+                "SMTP_PASSWORD",
+            },
         )
         hidden = {field.name.upper() for field in attrs.fields(Settings) if not field.repr}
         self.assertEqual(hidden, secrets)

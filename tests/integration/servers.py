@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pwd
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -21,6 +23,9 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 __all__ = ["AioOptions", "AioServer", "Postfix", "Received", "free_port", "parse"]
+
+# What clients do to aiosmtpd is the tests' business: its complaints would litter their output.
+logging.getLogger("mail.log").addHandler(logging.NullHandler())
 
 
 def free_port() -> int:
@@ -177,7 +182,6 @@ maillog_file_prefixes = {root}
 smtputf8_enable = yes
 local_header_rewrite_clients =
 smtpd_client_connection_count_limit = 0
-smtpd_recipient_limit = 0
 """
 
 _MASTER_CF = """\
@@ -217,23 +221,39 @@ class Postfix:
         values = {"root": root, "port": self.port, "uid": owner.pw_uid, "gid": owner.pw_gid}
         (root / "etc/main.cf").write_text(_MAIN_CF.format(**values), "ascii")
         (root / "etc/master.cf").write_text(_MASTER_CF.format(**values), "ascii")
-        self._command("start")
-
-    def _command(self, what: str) -> None:
         postfix = shutil.which("postfix", path=f"{os.environ['PATH']}:/usr/sbin")
         assert postfix is not None, "postfix is missing: sh scripts/test-tools.sh installs it"
-        subprocess.run(
-            [postfix, "-c", str(self._root / "etc"), what], check=True, capture_output=True
-        )
+        with (root / "output").open("wb") as output:
+            self._running = subprocess.Popen(
+                [postfix, "-c", str(root / "etc"), "start-fg"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def is_ready(self) -> bool:
+        """Tell whether it takes connections; AssertionError when it has ended."""
+        assert self._running.poll() is None, self.log()
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
 
     def stop(self) -> None:
         """Stop all of its processes."""
-        self._command("stop")
+        master = self._root / "queue/pid/master.pid"
+        if master.exists():
+            os.kill(int(master.read_text("ascii")), signal.SIGTERM)
+        else:
+            self._running.terminate()
+        self._running.wait(10)
 
     def log(self) -> str:
-        """Give what it logged, for a test that fails."""
-        path = self._root / "log"
-        return path.read_text("utf-8", "replace") if path.exists() else ""
+        """Give the end of what it logged, for a test that fails."""
+        logs = [self._root / name for name in ("output", "log")]
+        texts = [log.read_text("utf-8", "replace") for log in logs if log.exists()]
+        return "".join(texts)[-5000:]
 
     def delivered(self) -> list[Received]:
         """Give what lies in the maildir, a message for each recipient, as it was sent.

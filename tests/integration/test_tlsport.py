@@ -46,7 +46,7 @@ class TlsPortTests(TestCase):
         handlers = dict.fromkeys(("ping", "status", "sendMail"), self._take)
         limits = ProtocolLimits(max_request_bytes=2_000_000)
         self.factory = JsonFactory(Dispatcher(handlers), self.clock, limits)
-        tls: Any = TlsPortFactory(issue("127.0.0.1").options(), False, self.factory, self.clock)
+        tls: Any = TlsPortFactory(issue("127.0.0.1").options(), self.factory, self.clock)
         port = IReactorTCP(reactor).listenTCP(0, tls, interface="127.0.0.1")
         where = port.getHost()
         assert isinstance(where, IPv4Address)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""From a validated mail to its delivery result: attachments, message, route, sender."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from smtpmailer.core.mime import MessageOptions, Stamp, compose
+from smtpmailer.core.model import (
+    Address,
+    DeliveryResult,
+    LoadedFile,
+    MailRequest,
+    OutgoingMail,
+    Route,
+)
+from smtpmailer.core.routing import route_for
+from smtpmailer.coroutines import returns_deferred
+from smtpmailer.errors import MessageError
+from smtpmailer.interfaces import IAttachments, ISender, IThreads
+from smtpmailer.services.rendering import Renderer, Templates
+
+__all__ = ["Courier", "MailDefaults", "Plan"]
+
+#: A message with more attached than this is put together away from the reactor thread.
+_LARGE_BYTES = 256 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class MailDefaults:
+    """What the settings say where a mail says nothing."""
+
+    from_email: str
+    from_name: str
+    options: MessageOptions
+    route: Route
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """How an attempt differs from a first one.
+
+    ``settled`` recipients are left out. ``before_dot`` is OutgoingMail's.
+    """
+
+    settled: frozenset[str] = frozenset()
+    before_dot: Callable[[tuple[str, ...]], Awaitable[None]] | None = None
+
+
+class Courier:
+    """Builds messages and hands them to the sender, once each."""
+
+    def __init__(
+        self,
+        defaults: MailDefaults,
+        *,
+        attachments: IAttachments,
+        sender: ISender,
+        threads: IThreads,
+        templates: Templates | None = None,
+        pace: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Use these parts; nothing is read or opened yet. Without templates no mail can use one.
+
+        ``pace`` is asked before a delivery begins and after it ends: what it gives is waited for.
+        """
+        self._pace = pace
+        self._defaults = defaults
+        self._renderer = Renderer(threads, templates)
+        self._attachments = attachments
+        self._sender = sender
+        self._threads = threads
+
+    @returns_deferred
+    async def deliver(
+        self, request: MailRequest, stamp: Stamp, plan: Plan = Plan()
+    ) -> DeliveryResult:
+        """Deliver a mail and fire with what became of each recipient that the plan leaves.
+
+        Fails with AttachmentError, AddressError or MessageError when the mail can't be built, and
+        as ``render`` does; then no connection was made.
+        """
+        await self._breathe()
+        request = await self.render(request)
+        parts = request.attachments + request.embedded
+        files = await self._attachments.load(parts) if parts else ()
+        mail = await self._compose(request, files, stamp)
+        left = tuple(r for r in mail.envelope.recipients if r not in plan.settled)
+        if not left:
+            return DeliveryResult(outcomes=())
+        mail = attrs.evolve(
+            mail,
+            envelope=attrs.evolve(mail.envelope, recipients=left),
+            before_dot=plan.before_dot,
+        )
+        result = await self._sender.send(mail, self.route(request))
+        await self._breathe()
+        return result
+
+    @returns_deferred
+    async def check(self, request: MailRequest, stamp: Stamp) -> None:
+        """Fire when a mail can be built as things are now; fails as ``deliver`` does."""
+        request = await self.render(request)
+        parts = request.attachments + request.embedded
+        if parts:
+            await self._attachments.check(parts)
+        # What the files hold makes no difference to whether they can be put in.
+        files = tuple(LoadedFile(part=part, content=b"") for part in parts)
+        await self._compose(request, files, stamp)
+
+    def render(self, request: MailRequest) -> Deferred[MailRequest]:
+        """Give a mail with the text of its template; see Renderer."""
+        return self._renderer.render(request)
+
+    def stored(self, document: Mapping[str, Any], rendered: MailRequest) -> Mapping[str, Any]:
+        """Give the mail object to keep in the queue for one that was rendered; see Renderer."""
+        return self._renderer.stored(document, rendered)
+
+    async def _breathe(self) -> None:
+        if self._pace is not None:
+            await self._pace()
+
+    def route(self, request: MailRequest) -> Route:
+        """Tell where a mail goes."""
+        return route_for(request, self._defaults.route)
+
+    async def _compose(
+        self, request: MailRequest, files: tuple[LoadedFile, ...], stamp: Stamp
+    ) -> OutgoingMail:
+        sender = self._sender_of(request)
+        body = request.body
+        assert body is not None, "rendered before"
+
+        def work() -> OutgoingMail:
+            return compose(
+                request,
+                body=body,
+                sender=sender,
+                files=files,
+                stamp=stamp,
+                options=self._defaults.options,
+            )
+
+        if sum(len(file.content) for file in files) > _LARGE_BYTES:
+            return await self._threads.run(work)
+        return work()
+
+    def _sender_of(self, request: MailRequest) -> Address:
+        email = request.from_email or self._defaults.from_email
+        if not email:
+            raise MessageError("no sender: give fromEmail in the mail or set MAIL_FROM_ADDR")
+        name = self._defaults.from_name if request.from_name is None else request.from_name
+        return Address(email=email, name=name)

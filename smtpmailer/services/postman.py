@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: MIT
+"""One claimed mail: deliver it to whom it is still owed, and judge what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from twisted.logger import Logger, LogLevel
+
+from smtpmailer.core.breaker import Breaker
+from smtpmailer.core.mime import Stamp
+from smtpmailer.core.model import DeliveryResult, MailRequest, Route
+from smtpmailer.core.names import due_of, unique_of
+from smtpmailer.core.queued import Settlement, StoredMail
+from smtpmailer.core.queuestate import MailState
+from smtpmailer.core.requests import MailParser
+from smtpmailer.core.retry import (
+    Dead,
+    Done,
+    Moment,
+    Retry,
+    RetryPolicy,
+    Verdict,
+    after_attempt,
+    after_crash,
+)
+from smtpmailer.coroutines import returns_deferred
+from smtpmailer.errors import (
+    ClientError,
+    NoRecipientError,
+    NoSuchMailError,
+    RequestInvalidError,
+    StoreError,
+)
+from smtpmailer.interfaces import ICounters, IQueueRun
+from smtpmailer.services.counting import count_failure, count_result
+from smtpmailer.services.courier import Courier, Plan
+
+__all__ = ["Postman", "PostmanTools"]
+
+
+#: Seconds until a mail is tried again that met a fault of our own, or of the store.
+_FAULT_PAUSE = 60.0
+
+#: A name may hold any time of the past (``scheduleTime`` 1). One that lies so far back (seconds)
+#: is not when the mail was accepted.
+_STALE = 30 * 86_400.0
+
+#: As much of an id goes into a Message-ID.
+_LONGEST_ID = 56
+
+
+@attrs.frozen(kw_only=True)
+class PostmanTools:
+    """What deliveries from the queue need; ``now`` is Unix seconds, ``jitter`` 0 to 1."""
+
+    parser: MailParser
+    courier: Courier
+    counters: ICounters
+    policy: RetryPolicy
+    now: Callable[[], float]
+    jitter: Callable[[], float]
+
+
+@attrs.define
+class _Claim:
+    """A claimed mail, with its state as it was marked last, and why it could not be marked."""
+
+    mail: StoredMail
+    unmarked: str = ""
+
+    def move_to(self, state: MailState) -> None:
+        self.mail = attrs.evolve(self.mail, state=state)
+
+
+class Postman:
+    """Delivers claimed mails and says how their claims are to be settled."""
+
+    _log = Logger()
+
+    def __init__(self, run: IQueueRun, tools: PostmanTools) -> None:
+        """Mark what is in doubt in this queue."""
+        self._run = run
+        self._tools = tools
+        self._breaker = Breaker()
+
+    @returns_deferred
+    async def decide(self, mail: StoredMail) -> Settlement:
+        """Deliver a mail; fires with how its claim is to be settled, and never fails.
+
+        A fault of our own counts as a crash of the service: the mail is tried again, and after
+        some times taken for the cause.
+        """
+        claim = _Claim(mail)
+        try:
+            return await self._decide(claim)
+        except Exception:  # noqa: BLE001 - no claim is left behind, whatever happened
+            self._log.failure(
+                "mail {name} could not be handled{doubt}",
+                name=mail.name,
+                doubt=_doubt(claim.mail.state),
+            )
+            # Not ``mail``: it may have been marked meanwhile, and be in doubt.
+            return self._after_crash(claim.mail, pause=_FAULT_PAUSE)
+
+    def decide_crash(self, mail: StoredMail) -> Settlement:
+        """Tell how to settle a mail that a process had claimed when it died."""
+        self._log.warn(
+            "mail {mail_id} ({name}) was being delivered when the service died{doubt}",
+            mail_id=unique_of(mail.name),
+            name=mail.name,
+            doubt=_doubt(mail.state) or "; unsent",
+        )
+        return self._after_crash(mail, pause=0.0)
+
+    def _after_crash(self, mail: StoredMail, *, pause: float) -> Settlement:
+        again_at = self._tools.now() + pause
+        failures = _failures(mail.document) if isinstance(mail.document, Mapping) else 0
+        verdict = after_crash(mail.state, self._tools.policy, failures=failures, now=again_at)
+        return self._settlement(mail, verdict)
+
+    async def _decide(self, claim: _Claim) -> Settlement:
+        mail = claim.mail
+        if mail.fault or isinstance(mail.document, str):
+            return self._corrupt(mail, mail.fault or "not decrypted")
+        # Compat: the predecessor took any time; what counts is the one in the mail's name.
+        document = {key: value for key, value in mail.document.items() if key != "scheduleTime"}
+        try:
+            request = self._tools.parser.parse(document)
+        except (RequestInvalidError, NoRecipientError) as fault:
+            return self._corrupt(mail, f"not a mail: {fault}")
+        route = self._tools.courier.route(request)
+        server = f"{route.host}:{route.port}"
+        wait = self._breaker.wait_until(server, self._tools.now())
+        if wait is not None:
+            return self._postponed(mail, wait, f"{server} is out of reach")
+        try:
+            return await self._attempt(claim, request, route)
+        finally:
+            # Where the attempt told something about the server this changes nothing.
+            self._breaker.untold(server)
+
+    async def _attempt(self, claim: _Claim, request: MailRequest, route: Route) -> Settlement:
+        try:
+            result = await self._send(claim, request)
+        except ClientError as fault:
+            await count_failure(self._tools.counters)
+            return self._unsendable(claim.mail, request, str(fault))
+        except StoreError as fault:
+            return self._postponed(claim.mail, self._tools.now() + _FAULT_PAUSE, str(fault))
+        mail = claim.mail
+        if result.outcomes:
+            self._remember(f"{route.host}:{route.port}", result)
+        if claim.unmarked:
+            return self._postponed(mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
+        await count_result(self._tools.counters, result)
+        verdict = self._judge(mail, request, result)
+        self._report(mail, route, result, verdict)
+        return self._settlement(mail, verdict)
+
+    async def _send(self, claim: _Claim, request: MailRequest) -> DeliveryResult:
+        mail = claim.mail
+
+        async def mark(recipients: tuple[str, ...]) -> None:
+            state = attrs.evolve(mail.state, in_doubt=recipients, in_doubt_since=self._tools.now())
+            try:
+                await self._run.mark(mail.name, state)
+            except (NoSuchMailError, StoreError) as error:
+                claim.unmarked = f"its state can't be stored: {error}"
+                raise
+            claim.move_to(state)
+
+        # Compat: the predecessor's names may hold an id of any length.
+        unique = unique_of(mail.name)[:_LONGEST_ID]
+        stamp = Stamp(unique=unique, epoch_seconds=self._accepted_at(mail))
+        plan = Plan(settled=mail.state.settled_addresses(), before_dot=mark)
+        return await self._tools.courier.deliver(request, stamp, plan)
+
+    def _accepted_at(self, mail: StoredMail) -> float:
+        """Give when a mail was to be sent first: the time in its name, unless it is absurd."""
+        first, due = self._tools.now(), due_of(mail.name)
+        if mail.state.attempts:
+            first = mail.state.attempts[0].at - mail.state.attempts[0].seconds
+        return first if due < first - _STALE else due
+
+    def _remember(self, server: str, result: DeliveryResult) -> None:
+        if result.reached:
+            self._breaker.succeeded(server)
+        else:
+            self._breaker.failed(server, self._tools.now())
+
+    def _judge(self, mail: StoredMail, request: MailRequest, result: DeliveryResult) -> Verdict:
+        moment = Moment(
+            now=self._tools.now(),
+            accepted_at=self._accepted_at(mail),
+            jitter=self._tools.jitter(),
+        )
+        # It was no mail to die of.
+        state = attrs.evolve(mail.state, crashes=0)
+        failures = request.fail_to_delivered
+        return after_attempt(state, failures, result, self._tools.policy, moment)
+
+    def _settlement(self, mail: StoredMail, verdict: Verdict) -> Settlement:
+        now = self._tools.now()
+        if isinstance(verdict, Done):
+            return Settlement(at=now, state=verdict.state, done=True)
+        document = None
+        if isinstance(mail.document, Mapping) and _failures(mail.document) != verdict.failures:
+            document = {**mail.document, "failToDelivered": verdict.failures}
+        if isinstance(verdict, Dead):
+            return Settlement(at=now, state=verdict.state, document=document, dead=verdict.why)
+        return Settlement(at=now, state=verdict.state, document=document)
+
+    def _postponed(self, mail: StoredMail, until: float, why: str) -> Settlement:
+        """Let a mail wait without counting an attempt, unless it would grow too old."""
+        max_age = self._tools.policy.max_age
+        if max_age and until > self._accepted_at(mail) + max_age:
+            why = f"given up after {max_age:.0f} seconds: {why}"
+            self._log.error("mail {name} is a dead letter: {why}", name=mail.name, why=why)
+            return Settlement(at=self._tools.now(), state=mail.state, dead=why)
+        self._log.info("mail {name} waits: {why}", name=mail.name, why=why)
+        state = attrs.evolve(mail.state, next_at=until)
+        return Settlement(at=self._tools.now(), state=state)
+
+    def _unsendable(self, mail: StoredMail, request: MailRequest, why: str) -> Settlement:
+        verdict = Dead(state=mail.state, failures=request.fail_to_delivered + 1, why=why)
+        self._log.error("mail {name} can't be built: {why}", name=mail.name, why=why)
+        return self._settlement(mail, verdict)
+
+    def _corrupt(self, mail: StoredMail, why: str) -> Settlement:
+        self._log.error("mail {name} goes to quarantine: {why}", name=mail.name, why=why)
+        return Settlement(at=self._tools.now(), state=mail.state, corrupt=why)
+
+    def _report(
+        self, mail: StoredMail, route: Route, result: DeliveryResult, verdict: Verdict
+    ) -> None:
+        """Write one line on what became of the mail."""
+        what, level = _outcome_words(verdict)
+        if isinstance(verdict, Retry):
+            what += f"; {result.reason}{_doubt(verdict.state)}"
+        self._log.emit(
+            level,
+            "mail {mail_id} ({name}) to {server}, attempt {attempt}: {what}",
+            mail_id=unique_of(mail.name),
+            name=mail.name,
+            server=f"{route.host}:{route.port}",
+            attempt=verdict.state.attempt_count,
+            what=what,
+        )
+
+
+def _outcome_words(verdict: Verdict) -> tuple[str, LogLevel]:
+    if isinstance(verdict, Done):
+        return "sent", LogLevel.info
+    if isinstance(verdict, Dead):
+        return f"dead letter: {verdict.why}", LogLevel.error
+    if verdict.state.held:
+        return f"held: {verdict.state.held}", LogLevel.warn
+    return f"again at {verdict.state.next_at:.0f} (Unix time)", LogLevel.warn
+
+
+def _doubt(state: MailState) -> str:
+    """Give the end of a log line on a mail in doubt."""
+    if not state.in_doubt:
+        return ""
+    return "; in doubt, may be delivered twice: " + ", ".join(state.in_doubt)
+
+
+def _failures(document: Mapping[str, Any]) -> int:
+    failures = document.get("failToDelivered", 0)
+    return failures if type(failures) is int else 0

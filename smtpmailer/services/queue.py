@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""What each request about waiting mails does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from twisted.logger import Logger
+
+from smtpmailer.core.mime import Stamp
+from smtpmailer.core.model import MailRequest
+from smtpmailer.core.names import unique_of
+from smtpmailer.core.queued import StoredMail
+from smtpmailer.core.queuestate import FRESH, updated
+from smtpmailer.core.replies import Reply, error, success
+from smtpmailer.core.requests import Arguments, MailParser
+from smtpmailer.core.schemas import Schema
+from smtpmailer.coroutines import returns_deferred
+from smtpmailer.errors import (
+    ClientError,
+    NoSuchMailError,
+    RequestInvalidError,
+    StoreError,
+    TemplatesOffError,
+)
+from smtpmailer.interfaces import IQueueStore
+from smtpmailer.services.courier import Courier
+from smtpmailer.services.replies import page_of, shown_mail, waiting_detail
+
+__all__ = ["QueueService", "QueueTools"]
+
+_INVALID = "invalid payload"
+_NOT_A_NAME = "invalid file path string"
+_NOT_QUEUED = "failed to add mail to queue"
+_NOT_UPDATED = "unable to update queued mail"
+_NO_VALUES = "replaceContent goes with a template, and this mail has its text: add useTemplate"
+
+
+@attrs.frozen(kw_only=True)
+class QueueTools:
+    """What the queue's requests need besides the queue."""
+
+    parser: MailParser
+    update_schema: Schema
+    courier: Courier
+    stamp: Callable[[], Stamp]
+
+
+class QueueService:
+    """Answers the requests about waiting mails.
+
+    ``lists_when_empty``: clearing an empty queue is answered with an empty list. Compat: the
+    predecessor's file queue does so, its Redis queue does not.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, store: IQueueStore, tools: QueueTools, *, lists_when_empty: bool = True
+    ) -> None:
+        """Use this store."""
+        self._store = store
+        self._tools = tools
+        self._lists_when_empty = lists_when_empty
+
+    @returns_deferred
+    async def queue_mail(self, arguments: Arguments) -> Reply:
+        """Accept a mail for delivery at its time; answer once it is durable.
+
+        Fails with RequestInvalidError or NoRecipientError when the mail object is none, or its
+        template and values don't fit together.
+        """
+        request = self._tools.parser.accept(arguments.value, arguments.grant)
+        stamp = self._tools.stamp()
+        name = self._store.make_name(self._due(request, stamp), stamp.unique)
+        try:
+            kept = await self._checked(arguments.value, request, stamp)
+            document = {**kept, "failToDelivered": request.fail_to_delivered}
+            await self._store.put(name, document, FRESH)
+        except ClientError as fault:
+            return _refusal(fault, _NOT_QUEUED)
+        except StoreError:
+            self._log.failure("mail {mail_id} could not be queued", mail_id=stamp.unique)
+            return error(None, _NOT_QUEUED)
+        self._log.info(
+            "mail {mail_id} queued as {name}", mail_id=stamp.unique, name=name, peer=arguments.peer
+        )
+        return success(name, "mail added to queue", waiting_detail(name, FRESH))
+
+    @returns_deferred
+    async def get_list(self, arguments: Arguments) -> Reply:
+        """Answer a page of names."""
+        try:
+            page = await self._store.page(*page_of(arguments.value))
+        except StoreError:
+            return self._broken("unable to get queue list")
+        data = {"items": list(page.names), "total": page.total}
+        found = f"found {page.total} mails in queue" if page.total else "queue list is empty"
+        return success(data, found)
+
+    @returns_deferred
+    async def get(self, arguments: Arguments) -> Reply:
+        """Answer a mail without its passwords."""
+        name = arguments.value
+        if not isinstance(name, str):
+            return error(_NOT_A_NAME, _INVALID)
+        try:
+            mail = await self._read(name)
+        except NoSuchMailError:
+            return error(None, "unable to get queued mail")
+        except StoreError:
+            return self._broken("unable to get queued mail")
+        return success(shown_mail(_fields(mail)), name, waiting_detail(name, mail.state))
+
+    @returns_deferred
+    async def update(self, arguments: Arguments) -> Reply:
+        """Change fields of a mail; it gets a new name."""
+        name = arguments.value
+        if not isinstance(name, str) or not arguments.has_content:
+            return error("invalid file path string or missing content", _INVALID)
+        faults = self._tools.update_schema.faults(arguments.content)
+        if faults:
+            raise RequestInvalidError(faults)
+        try:
+            return await self._update(name, arguments)
+        except NoSuchMailError:
+            return error(None, _NOT_UPDATED)
+        except StoreError:
+            return self._broken(_NOT_UPDATED)
+
+    async def _update(self, name: str, arguments: Arguments) -> Reply:
+        mail = await self._read(name)
+        document: Mapping[str, Any] = _merged(_fields(mail), arguments.content)
+        changes = arguments.content
+        request = self._tools.parser.accept_changed(document, changes, arguments.grant)
+        if request.template is None and "replaceContent" in arguments.content:
+            return error(_NO_VALUES, _NOT_UPDATED)
+        stamp = attrs.evolve(self._tools.stamp(), unique=unique_of(name))
+        try:
+            document = await self._checked(document, request, stamp)
+        except ClientError as fault:
+            return _refusal(fault, _NOT_UPDATED)
+        new_name = self._store.make_name(self._due(request, stamp), stamp.unique)
+        await self._store.replace(name, new_name, document)
+        self._log.info(
+            "mail {mail_id} changed by {peer}: {name} is {new_name} now",
+            mail_id=stamp.unique,
+            name=name,
+            new_name=new_name,
+            peer=arguments.peer,
+        )
+        detail = waiting_detail(new_name, updated(mail.state))
+        return success(shown_mail(document), {"original": name, "updated": new_name}, detail)
+
+    @returns_deferred
+    async def remove(self, arguments: Arguments) -> Reply:
+        """Remove a waiting mail."""
+        name = arguments.value
+        if not isinstance(name, str):
+            return error(None, _INVALID)
+        if not self._store.is_name(name):
+            return error(None, "invalid filepath string")
+        try:
+            await self._store.remove(name)
+        except NoSuchMailError:
+            return error(None, "unable to remove queued mail")
+        except StoreError:
+            return self._broken("unable to remove queued mail")
+        self._log.info("mail {name} removed by {peer}", name=name, peer=arguments.peer)
+        return success(name, "queued mail removed")
+
+    @returns_deferred
+    async def clear(self, arguments: Arguments) -> Reply:
+        """Remove all waiting mails."""
+        try:
+            removed = await self._store.clear()
+        except StoreError:
+            return self._broken("unable to read queue dir")
+        if not removed and self._lists_when_empty:
+            return success([], "queue list is empty")
+        self._log.info("queue cleared by {peer}: {removed}", peer=arguments.peer, removed=removed)
+        return success({"removed": removed}, f"removed {removed} mails in queue")
+
+    async def _read(self, name: str) -> StoredMail:
+        """Read a mail; raises NoSuchMailError also for what can be none, StoreError if corrupt."""
+        if not self._store.is_name(name):
+            raise NoSuchMailError(name)
+        mail = await self._store.get(name)
+        if mail.fault or isinstance(mail.document, str):
+            raise StoreError(f"{name}: {mail.fault or 'encrypted'}")
+        return mail
+
+    async def _checked(
+        self, document: Mapping[str, Any], request: MailRequest, stamp: Stamp
+    ) -> Mapping[str, Any]:
+        """Check that a mail can be built; gives the mail object to keep."""
+        courier = self._tools.courier
+        rendered = await courier.render(request)
+        await courier.check(rendered, stamp)
+        return courier.stored(document, rendered)
+
+    def _due(self, request: MailRequest, stamp: Stamp) -> float:
+        """Give the due time; the clock's fraction keeps names of one second in order."""
+        if request.schedule_time is None:
+            return stamp.epoch_seconds
+        return request.schedule_time + stamp.epoch_seconds % 1
+
+    def _broken(self, message: str) -> Reply:
+        """Answer, and log, that the store could not do it."""
+        self._log.failure("queue store: {message}", message=message)
+        return error(None, message)
+
+
+def _refusal(fault: ClientError, message: str) -> Reply:
+    """Answer why a mail can't be built; raises a fault of the mail object itself."""
+    if isinstance(fault, RequestInvalidError):
+        raise fault
+    if isinstance(fault, TemplatesOffError):
+        return error(None, str(fault))
+    return error(str(fault), message)
+
+
+def _fields(mail: StoredMail) -> Mapping[str, Any]:
+    assert not isinstance(mail.document, str)
+    return mail.document
+
+
+def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Put changes over a mail; a new text replaces a template and the other way round."""
+    merged = {**document, **changes}
+    if "body" in changes and "useTemplate" not in changes:
+        merged.pop("useTemplate", None)
+        merged.pop("replaceContent", None)
+    elif "useTemplate" in changes and "body" not in changes:
+        merged.pop("body", None)
+    return merged

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""The templates' part of the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from smtpmailer.core.settings import Settings
+from smtpmailer.core.templating import MAX_CHARACTERS, TemplateRules
+from smtpmailer.dispatcher import Handler
+from smtpmailer.errors import SettingsError
+from smtpmailer.interfaces import IThreads
+from smtpmailer.services.rendering import Templates
+from smtpmailer.services.templates import TemplateService
+from smtpmailer.stores.template_folder import TemplateFolder
+from smtpmailer.stores.templates import FileTemplateStore
+
+__all__ = ["TemplateParts", "build_templates", "open_folder", "rules_of"]
+
+#: Bytes of the largest template where MAIL_MAX_SIZE sets no limit.
+_LARGEST: Final = 256 * 1024 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class TemplateParts:
+    """What templates add to the service."""
+
+    handlers: Mapping[str, Handler]
+    templates: Templates
+
+
+def build_templates(settings: Settings, threads: IThreads) -> TemplateParts:
+    """Put the template service together; touches nothing. Raises SettingsError."""
+    if settings.redis_enable and settings.redis_store_template:
+        raise SettingsError(["REDIS_STORE_TEMPLATE = true: templates in Redis are not built yet"])
+    store = FileTemplateStore(open_folder(settings), threads)
+    service = TemplateService(store)
+    return TemplateParts(
+        handlers={
+            "getTemplateList": service.get_list,
+            "getTemplate": service.get,
+            "addTemplate": service.add,
+            "updateTemplate": service.update,
+            "removeTemplate": service.remove,
+            "clearTemplate": service.clear,
+        },
+        templates=Templates(
+            store=store, rules=rules_of(settings), snapshot=settings.queue_snapshot_template
+        ),
+    )
+
+
+def open_folder(settings: Settings) -> TemplateFolder:
+    """Give the directory of the templates."""
+    limit_bytes = settings.mail_max_size or _LARGEST
+    return TemplateFolder(settings.email_template_dir, limit_bytes=limit_bytes)
+
+
+def rules_of(settings: Settings) -> TemplateRules:
+    """Give the rules by which templates are filled."""
+    return TemplateRules(
+        opening=settings.email_template_string_tag_open,
+        closing=settings.email_template_string_tag_close,
+        escape_html=settings.mail_html and settings.email_template_escape == "html",
+        strict=settings.email_template_strict,
+        limit=settings.mail_max_size or MAX_CHARACTERS,
+    )

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""The whole service behind its protocol, on stores in memory."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from smtpmailer.core.documents import read
+from smtpmailer.dispatcher import Dispatcher, Gates, Handler
+from smtpmailer.services.deadletters import DeadLetterService
+from smtpmailer.services.mail import MailService, Requeue
+from smtpmailer.services.queue import QueueService, QueueTools
+from smtpmailer.services.status import StatusService
+from smtpmailer.services.templates import TemplateService
+from smtpmailer.stores.memory_templates import MemoryTemplateStore
+from tests.services.queueing import PARSER, UPDATES, QueueCase
+
+__all__ = ["ask", "make_dispatcher"]
+
+_OPEN = Gates(
+    queue_enabled=True, queue_read_only=False, template_enabled=True, template_read_only=False
+)
+
+
+def make_dispatcher(case: QueueCase, gates: Gates = _OPEN) -> Dispatcher:
+    """Put the service together from a test case's parts."""
+    requeue = Requeue(
+        store=case.store, policy=case.policy, now=case.now, jitter=lambda: case.jitter
+    )
+    mail = MailService(PARSER, case.courier, case.counters, case.stamp, requeue)
+    status = StatusService(case.counters)
+    tools = QueueTools(parser=PARSER, update_schema=UPDATES, courier=case.courier, stamp=case.stamp)
+    queue = QueueService(case.store, tools)
+    dead = DeadLetterService(case.letters, case.store.is_name)
+    templates = TemplateService(MemoryTemplateStore(limit_bytes=1_000_000))
+    handlers: dict[str, Handler] = {
+        "ping": status.ping,
+        "status": status.status,
+        "sendMail": mail.send_mail,
+        "queueMail": queue.queue_mail,
+        "getQueueList": queue.get_list,
+        "getQueuedMail": queue.get,
+        "updateQueuedMail": queue.update,
+        "removeQueuedMail": queue.remove,
+        "clearQueue": queue.clear,
+        "getFailedList": dead.get_list,
+        "getFailedMail": dead.get,
+        "retryFailedMail": dead.retry,
+        "removeFailedMail": dead.remove,
+        "clearFailed": dead.clear,
+        "getTemplateList": templates.get_list,
+        "getTemplate": templates.get,
+        "addTemplate": templates.add,
+        "updateTemplate": templates.update,
+        "removeTemplate": templates.remove,
+        "clearTemplate": templates.clear,
+    }
+    return Dispatcher(handlers, None, gates)
+
+
+def ask(case: QueueCase, dispatcher: Dispatcher, request: dict[str, Any]) -> dict[str, Any]:
+    """Make a request; gives the answer as JSON has it."""
+    done = dispatcher.handle(read(json.dumps(request).encode()), "192.0.2.1")
+    answer: dict[str, Any] = json.loads(case.successResultOf(done).encode())
+    return answer

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Tests for smtpmailer.services.mail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from smtpmailer.core.model import Outcome
+from smtpmailer.core.replies import Reply
+from smtpmailer.core.requests import Arguments, MailParser
+from smtpmailer.errors import NoRecipientError, RequestInvalidError
+from smtpmailer.interfaces import ICounters
+from smtpmailer.schemafiles import load_schema
+from smtpmailer.services.courier import Courier
+from smtpmailer.services.mail import MailService
+from tests.services.parts import (
+    DEFAULTS,
+    STAMP,
+    Counters,
+    Files,
+    Sender,
+    WatchedThreads,
+    result_of,
+)
+
+PARSER = MailParser(load_schema("sendMail"))
+
+
+class SendMailTests(SynchronousTestCase):
+    """Each mail is answered with what became of it, and counted."""
+
+    def setUp(self) -> None:
+        self.counters, self.sender = Counters(), Sender()
+        courier = Courier(
+            DEFAULTS, attachments=Files(), sender=self.sender, threads=WatchedThreads()
+        )
+        self.service = MailService(PARSER, courier, self.counters, lambda: STAMP)
+
+    def arguments(self, **fields: Any) -> Arguments:
+        mail = {"to": ["user@example.org"], "ccList": [], "bccList": [], "subject": "s"}
+        return Arguments(value=mail | ({} if "useTemplate" in fields else {"body": "b"}) | fields)
+
+    def send(self, **fields: Any) -> Reply:
+        return self.successResultOf(self.service.send_mail(self.arguments(**fields)))
+
+    def counted(self) -> tuple[int, int]:
+        return self.counters.sent, self.counters.failed
+
+    def test_the_counters_are_counters(self) -> None:
+        verifyObject(ICounters, self.counters)
+
+    def test_a_delivered_mail_is_a_success_and_counts_as_sent(self) -> None:
+        reply = self.send()
+        said = (reply.status, reply.data, reply.message)
+        self.assertEqual(said, ("success", None, "mail sent successfully"))
+        self.assertEqual(self.counted(), (1, 0))
+
+    def test_a_failed_mail_is_answered_with_the_reason_and_counts_as_failed(self) -> None:
+        self.sender.result = result_of(
+            Outcome.PERMANENT, "user@example.org", reason="SMTP Error: x"
+        )
+        reply = self.send()
+        said = (reply.status, reply.data, reply.message)
+        self.assertEqual(said, ("error", "SMTP Error: x", "failed to send mail"))
+        self.assertEqual(self.counted(), (0, 1))
+
+    def test_a_mail_that_not_all_received_is_a_failure(self) -> None:
+        good = result_of(Outcome.DELIVERED, "a@example.org").outcomes
+        bad = result_of(Outcome.TEMPORARY, "b@example.org", reason="SMTP Error: b")
+        self.sender.result = type(bad)(outcomes=good + bad.outcomes, reason=bad.reason)
+        reply = self.send()
+        self.assertEqual((reply.status, self.counted()), ("error", (0, 1)))
+        assert reply.detail is not None
+        outcomes = [recipient["outcome"] for recipient in reply.detail["recipients"]]
+        self.assertEqual(outcomes, ["delivered", "temporary"])
+        self.assertTrue(reply.detail["temporary"])
+
+    def test_the_detail_tells_all_that_is_known(self) -> None:
+        self.assertEqual(
+            self.send().detail,
+            {
+                "mailId": "mail-1",
+                "temporary": False,
+                "server": "smtp.example.org:587",
+                "seconds": 0.123,
+                "recipients": [
+                    {
+                        "address": "user@example.org",
+                        "outcome": "delivered",
+                        "code": 250,
+                        "enhancedCode": "2.0.0",
+                        "reply": "fine",
+                    }
+                ],
+            },
+        )
+
+    def test_a_counter_that_fails_changes_nothing(self) -> None:
+        self.counters.broken = True
+        self.assertEqual(self.send().status, "success")
+        self.sender.result = result_of(Outcome.PERMANENT, "user@example.org", reason="r")
+        self.assertEqual(self.send().data, "r")
+        self.assertEqual(self.send(attachments=[["missing"]]).message, "failed to send mail")
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 3)
+
+    def test_a_file_that_can_not_be_attached_fails_before_any_connection(self) -> None:
+        reply = self.send(attachments=[["missing.pdf"]])
+        self.assertEqual((reply.status, reply.message), ("error", "failed to send mail"))
+        self.assertEqual(reply.data, "could not attach missing.pdf: no such file")
+        self.assertEqual((self.sender.sent, self.counted()), ([], (0, 1)))
+
+    def test_a_mail_with_a_template_is_refused_and_counts_as_nothing(self) -> None:
+        reply = self.send(useTemplate="t.html")
+        said = (reply.status, reply.data, reply.message)
+        self.assertEqual(said, ("error", None, "template service is not enabled"))
+        self.assertEqual((self.sender.sent, self.counted()), ([], (0, 0)))
+
+    def test_what_is_no_mail_fails_and_counts_as_nothing(self) -> None:
+        for value, kind in ((None, RequestInvalidError), ({"to": 5}, RequestInvalidError)):
+            self.failureResultOf(self.service.send_mail(Arguments(value=value)), kind)
+        self.failureResultOf(self.service.send_mail(self.arguments(to=[])), NoRecipientError)
+        self.assertEqual(self.counted(), (0, 0))

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""Tests for smtpmailer.runner: faults of the store, and the end."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from smtpmailer.core.model import Outcome
+from smtpmailer.core.queuestate import FRESH
+from smtpmailer.errors import NoSuchMailError, StoreError
+from smtpmailer.runner import QueueRunner
+from tests.services.queueing import outcomes
+from tests.test_runner import PLAN, RunnerCase
+
+
+class FaultTests(RunnerCase):
+    """A store that fails now is asked again later."""
+
+    def test_claiming_is_tried_again(self) -> None:
+        self.put()
+        self.faulty.faults["claim"] = [StoreError("full"), ZeroDivisionError()]
+        self.start(at_once=True)
+        self.assertEqual((self.server.sent, self.said("no mail can be claimed")), ([], 1))
+        self.pass_time(4, 2)
+        self.assertEqual(len(self.server.sent), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_settling_is_tried_again_and_the_mail_not_sent_twice(self) -> None:
+        self.put()
+        self.faulty.faults["settle"] = [StoreError("full"), StoreError("full")]
+        runner = self.start()
+        self.assertEqual((len(self.server.sent), runner.in_flight), (1, 1))
+        self.assertEqual(self.said("can't be settled"), 1)
+        self.pass_time(4, 2)
+        self.assertEqual((len(self.server.sent), runner.in_flight), (1, 0))
+        self.assertEqual(self.memory._claimed, {})
+
+    def test_a_claim_that_vanished_is_only_logged(self) -> None:
+        self.put()
+        self.faulty.faults["settle"] = [NoSuchMailError("x")]
+        runner = self.start()
+        self.assertEqual((runner.in_flight, self.said("vanished")), (0, 1))
+
+    def test_an_unexpected_fault_of_one_mail_keeps_no_other(self) -> None:
+        self.put()
+        self.put()
+        self.faulty.faults["settle"] = [ZeroDivisionError()]
+        runner = self.start(concurrency=1)
+        self.assertEqual((len(self.server.sent), runner.in_flight), (2, 0))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class StopTests(RunnerCase):
+    """Stopping claims no more, waits for what is under way, and lets others run the queue."""
+
+    def test_it_waits_for_deliveries_and_releases_then(self) -> None:
+        self.server.always = "stuck"
+        self.put()
+        runner = self.start()
+        done = runner.stopService()
+        self.put()
+        self.assertNoResult(done)
+        self.assertNotIn("release", self.faulty.calls)
+        self.server.release()
+        self.successResultOf(done)
+        self.assertEqual((len(self.server.sent), len(self.names())), (1, 1))
+        self.assertIn("release", self.faulty.calls)
+        self.assertFalse(runner.owner)
+
+    def test_claims_that_come_too_late_are_given_back_unsent(self) -> None:
+        claim = self.memory.claim
+        late: Deferred[None] = Deferred()
+        self.patch(
+            self.memory, "claim", lambda now, limit: late.addCallback(lambda _: claim(now, limit))
+        )
+        name = self.put()
+        runner = self.start()
+        done = runner.stopService()
+        self.assertNoResult(done)
+        late.callback(None)
+        self.successResultOf(done)
+        self.assertEqual((self.server.sent, self.names()), ([], [name]))
+        self.assertEqual(self.successResultOf(self.store.get(name)).state, FRESH)
+
+    def test_a_take_over_that_comes_too_late_gives_the_queue_free(self) -> None:
+        late: Deferred[bool] = Deferred()
+        self.patch(self.memory, "acquire", lambda: late)
+        runner = self.start()
+        done = runner.stopService()
+        self.assertNoResult(done)
+        late.callback(True)
+        self.successResultOf(done)
+        self.assertEqual(self.faulty.calls, ["acquire", "release"])
+        self.assertFalse(runner.owner)
+
+    def test_a_stop_while_the_queue_is_recovered_settles_what_was_found(self) -> None:
+        self.put()
+        self.own()
+        self.claim()
+        recover = self.memory.recover
+        late: Deferred[None] = Deferred()
+        self.patch(self.memory, "recover", lambda: late.addCallback(lambda _: recover()))
+        runner = self.start(at_once=True)
+        done = runner.stopService()
+        self.assertNoResult(done)
+        late.callback(None)
+        self.successResultOf(done)
+        self.assertEqual((self.server.sent, len(self.names())), ([], 1))
+        self.assertEqual(self.faulty.calls.count("release"), 1)
+
+    def test_mails_that_come_before_or_after_the_run_are_left_alone(self) -> None:
+        late: Deferred[bool] = Deferred()
+        self.patch(self.memory, "acquire", lambda: late)
+        runner = self.start(at_once=True)
+        self.put()
+        done = runner.stopService()
+        late.callback(False)
+        self.successResultOf(done)
+        self.put()
+        self.assertEqual((self.server.sent, len(self.names())), ([], 2))
+
+    def test_a_store_that_can_not_settle_holds_nobody_up(self) -> None:
+        self.put()
+        self.faulty.faults["settle"] = [StoreError("full")] * 9
+        runner = self.start()
+        done = runner.stopService()
+        self.clock.advance(2)
+        self.successResultOf(done)
+        self.assertEqual(len(self.memory._claimed), 1)
+
+    def test_it_may_be_called_twice_or_before_the_start(self) -> None:
+        runner = self.start()
+        self.successResultOf(runner.stopService())
+        self.successResultOf(runner.stopService())
+        fresh = QueueRunner(self.store, self.postman(), PLAN, clock=self.clock, now=self.now)
+        self.successResultOf(fresh.stopService())
+        self.assertEqual(self.faulty.calls.count("release"), 1)
+
+    def test_it_can_be_started_again(self) -> None:
+        runner = self.start()
+        self.successResultOf(runner.stopService())
+        self.put()
+        runner.startService()
+        self.assertEqual(len(self.server.sent), 1)
+
+    def test_a_failed_mail_is_settled_also_while_stopping(self) -> None:
+        self.server.always = "stuck"
+        name = self.put()
+        runner = self.start()
+        done = runner.stopService()
+        self.server.release(Outcome.TEMPORARY)
+        self.successResultOf(done)
+        state = self.successResultOf(self.store.get(name)).state
+        expected = outcomes(Outcome.TEMPORARY, "user@example.test").outcomes
+        self.assertEqual(state.attempts[0].outcomes, expected)
