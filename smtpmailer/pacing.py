@@ -4,11 +4,31 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["Pacer"]
+from smtpmailer.coroutines import returns_deferred
+
+__all__ = ["Pacer", "paced"]
+
+_A = TypeVar("_A")
+_T = TypeVar("_T")
+
+
+def paced(
+    pace: Callable[[], Deferred[None]], work: Callable[[_A], Deferred[_T]]
+) -> Callable[[_A], Deferred[_T]]:
+    """Make a function that waits for ``pace`` before it does ``work``."""
+
+    @returns_deferred
+    async def begin(argument: _A) -> _T:
+        await pace()
+        return await work(argument)
+
+    return begin
 
 
 class Pacer:

@@ -59,7 +59,7 @@ def build_queue(
     """Put the queue together; touches nothing. Raises SettingsError."""
     if settings.redis_enable and settings.redis_store_queue:
         raise SettingsError(["REDIS_STORE_QUEUE = true: a queue in Redis is not built yet"])
-    threads = Threads(reactor, name="smtpmailer-queue", size=4)
+    threads = Threads(reactor, name="smtpmailer-queue", size=6)
     files = make_file_queue(
         QueueDirectories(
             waiting=settings.queue_dir,

@@ -32,7 +32,7 @@ from smtpmailer.interfaces import IThreads
 from smtpmailer.lifecycle import OrderedService, Part
 from smtpmailer.listener import Listener, at_once
 from smtpmailer.log import LineObserver, syslog_writer
-from smtpmailer.pacing import Pacer
+from smtpmailer.pacing import Pacer, paced
 from smtpmailer.protocol import JsonFactory
 from smtpmailer.queue_parts import QueueParts, build_queue
 from smtpmailer.reloading import Reloader
@@ -47,6 +47,9 @@ from smtpmailer.template_parts import build_templates
 from smtpmailer.threads import Threads
 
 __all__ = ["Options", "Root", "build", "makeService"]
+
+#: Requests that take a part of a millisecond and more.
+_COSTLY = frozenset({"sendMail", "queueMail"})
 
 #: Seconds that each part has to stop.
 _STOP_LIMIT = 30.0
@@ -163,7 +166,8 @@ def build(settings: Settings, reactor: Any, observer: ILogObserver) -> Root:
 
     root = Root(reactor, settings, observer)
     threads = Threads(reactor, name="smtpmailer", size=8)
-    sender = Sender(reactor, settings.smtp_delivery_limit)
+    pace = Pacer(reactor).turn
+    sender = Sender(reactor, settings.smtp_delivery_limit, pace=pace)
     templates = build_templates(settings, threads) if settings.email_template else None
     courier = Courier(
         _mail_defaults(settings),
@@ -171,7 +175,6 @@ def build(settings: Settings, reactor: Any, observer: ILogObserver) -> Root:
         sender=sender,
         threads=threads,
         templates=templates.templates if templates else None,
-        pace=Pacer(reactor).turn,
     )
     counters = MemoryCounters()
     parser = MailParser(load_schema("sendMail"), mail_limits(settings))
@@ -185,7 +188,7 @@ def build(settings: Settings, reactor: Any, observer: ILogObserver) -> Root:
     requeue = queue.requeue if queue else None
     mail = MailService(parser, courier, counters, _stamp, requeue)
     handlers = {
-        **_handlers(mail, StatusService(counters, queue.store if queue else None), queue),
+        **_handlers(mail, StatusService(counters, queue.store if queue else None), queue, pace),
         **(templates.handlers if templates else {}),
     }
     auth = build_auth(settings, reactor)
@@ -216,10 +219,17 @@ def build(settings: Settings, reactor: Any, observer: ILogObserver) -> Root:
 
 
 def _handlers(
-    mail: MailService, status: StatusService, queue: QueueParts | None
+    mail: MailService,
+    status: StatusService,
+    queue: QueueParts | None,
+    pace: Callable[[], Deferred[None]],
 ) -> Mapping[str, Handler]:
-    own = {"ping": status.ping, "status": status.status, "sendMail": mail.send_mail}
-    return {**own, **queue.handlers} if queue else own
+    handlers = {"ping": status.ping, "status": status.status, "sendMail": mail.send_mail}
+    if queue is not None:
+        handlers |= queue.handlers
+    # A burst of mails is spread over turns of the reactor; what costs little goes in between.
+    costly = {name: paced(pace, handlers[name]) for name in _COSTLY & handlers.keys()}
+    return {**handlers, **costly}
 
 
 def _stamp() -> Stamp:

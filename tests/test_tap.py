@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -26,9 +27,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpmailer import tap
 from smtpmailer.core.settings import Settings
 from smtpmailer.core.settings_reading import from_values
-from smtpmailer.errors import TlsConfigError
+from smtpmailer.errors import SettingsError, TlsConfigError
 from smtpmailer.log import LineObserver
 from smtpmailer.protocol import JsonFactory
+from smtpmailer.reloading import Reloader
 from tests.delivery.certificates import authority, issue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,6 +132,32 @@ class BuildTests(SynchronousTestCase):
             self.assertIn(said, transport.value())
             protocol.connectionLost(Failure(ConnectionDone()))
 
+    def test_new_keys_count_without_a_restart(self) -> None:
+        """The file is looked at every five seconds; a faulty one changes nothing."""
+        path = Path(self.mktemp()).absolute()
+        path.touch(mode=0o600)
+
+        def write(content: str) -> None:
+            path.write_text(content, "utf-8")
+
+        def hashed(password: bytes) -> str:
+            return bcrypt.hashpw(password, bcrypt.gensalt(4)).decode()
+
+        write(json.dumps([{"name": "a", "hash": hashed(b"old")}]))
+        root = self.build(MAILER_AUTH=True, MAILER_KEYS_FILE=str(path))
+        assert root.reloader is not None
+        auth = root.reloader._items[0]
+        root.startService()
+        self.addCleanup(lambda: self.successResultOf(root.stopService()))
+        applied: list[str] = []
+        self.patch(Reloader, "_apply", lambda _self, item: applied.append(item.what))
+        write(json.dumps([{"name": "b", "hash": hashed(b"new")}]))
+        self.reactor.advance(5)
+        self.assertEqual(applied, ["MAILER_KEYS_FILE"])
+        auth.apply()
+        write("[]")
+        self.assertRaises(SettingsError, auth.apply)
+
     def test_the_warnings_of_the_settings_are_logged_at_start(self) -> None:
         root = self.build(SMTP_TLS_VERIFY=False)
         with capturedLogs() as events:
@@ -208,6 +236,22 @@ class SigtermTests(SynchronousTestCase):
         for _ in range(2):
             signal.raise_signal(signal.SIGTERM)
         self.assertEqual(stops, ["stop"])
+
+
+class SighupTests(SynchronousTestCase):
+    """SIGHUP reads certificates and keys again."""
+
+    def test_the_signal_reloads_in_the_reactor_s_own_time(self) -> None:
+        calls: list[Any] = []
+        reactor = SimpleNamespace(callFromThread=calls.append)
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        root = tap.build(settings(), MemoryReactorClock(), LogPublisher())
+        tap._reload_on_sighup(reactor, root)
+        signal.raise_signal(signal.SIGHUP)
+        self.assertEqual(calls, [root.reload])
+        with capturedLogs() as events:
+            root.reload()
+        self.assertEqual(len(events), 1)
 
 
 class ObserverTests(SynchronousTestCase):

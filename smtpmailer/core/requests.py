@@ -117,7 +117,7 @@ class MailParser:
         recipients = len(request.to) + len(request.cc) + len(request.bcc)
         if 0 < limit < recipients:
             text = f"at most {limit} recipients (MAIL_MAX_RECIPIENTS), {recipients} found"
-            faults["payload"] = [f"A mail has in to, ccList and bccList together {text}"]
+            faults["payload"] = [f"to, ccList and bccList together may have {text}"]
         for name, items in (
             ("replyTo", request.reply_to),
             ("attachments", request.attachments),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -115,13 +116,21 @@ class Sender:
 
     ``reactor`` connects, resolves names and runs timeouts; ``limit`` (seconds) bounds a whole
     delivery. Cancelling a Deferred that ``send`` gave ends the delivery at once; it still fires
-    with the result: temporary, or uncertain after the final dot.
+    with the result: temporary, or uncertain after the final dot. ``pace`` is asked, and what it
+    gives waited for, before a result is worked on: so many answers at once hold nobody up.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, limit: float, tls: ClientTls | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        limit: float,
+        tls: ClientTls | None = None,
+        pace: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._reactor = reactor
+        self._pace = pace
         self._limit = limit
         self._tls = ClientTls() if tls is None else tls
         self._open: set[_Delivery] = set()
@@ -129,7 +138,7 @@ class Sender:
 
     def send(self, mail: OutgoingMail, route: Route) -> Deferred[DeliveryResult]:
         """Deliver ``mail`` over a new connection; see ISender."""
-        delivery = _Delivery(self._reactor, self._tls, mail, route)
+        delivery = _Delivery(self._reactor, self._tls, mail, route, self._pace)
         self._open.add(delivery)
         delivery.closed.addCallback(self._closed)
         started = self._reactor.seconds()
@@ -184,8 +193,16 @@ class Sender:
 class _Delivery:
     """One mail on its way; ``closed`` fires with this when it and its connection have ended."""
 
-    def __init__(self, reactor: Any, tls: ClientTls, mail: OutgoingMail, route: Route) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        tls: ClientTls,
+        mail: OutgoingMail,
+        route: Route,
+        pace: Callable[[], Awaitable[None]] | None,
+    ) -> None:
         self._reactor = reactor
+        self._pace = pace
         self._tls = tls
         self._mail = mail
         self._route = route
@@ -215,6 +232,8 @@ class _Delivery:
     async def _run(self) -> DeliveryResult:
         try:
             verdict = await self._deliver()
+            if self._pace is not None:
+                await self._pace()
         except (RemoteError, ClientError, TlsConfigError) as error:
             verdict = verdict_of_error(
                 error,

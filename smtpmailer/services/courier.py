@@ -62,13 +62,8 @@ class Courier:
         sender: ISender,
         threads: IThreads,
         templates: Templates | None = None,
-        pace: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Use these parts; nothing is read or opened yet. Without templates no mail can use one.
-
-        ``pace`` is asked before a delivery begins and after it ends: what it gives is waited for.
-        """
-        self._pace = pace
+        """Use these parts; nothing is read or opened yet. Without templates no mail can use one."""
         self._defaults = defaults
         self._renderer = Renderer(threads, templates)
         self._attachments = attachments
@@ -84,7 +79,6 @@ class Courier:
         Fails with AttachmentError, AddressError or MessageError when the mail can't be built, and
         as ``render`` does; then no connection was made.
         """
-        await self._breathe()
         request = await self.render(request)
         parts = request.attachments + request.embedded
         files = await self._attachments.load(parts) if parts else ()
@@ -97,9 +91,7 @@ class Courier:
             envelope=attrs.evolve(mail.envelope, recipients=left),
             before_dot=plan.before_dot,
         )
-        result = await self._sender.send(mail, self.route(request))
-        await self._breathe()
-        return result
+        return await self._sender.send(mail, self.route(request))
 
     @returns_deferred
     async def check(self, request: MailRequest, stamp: Stamp) -> None:
@@ -119,10 +111,6 @@ class Courier:
     def stored(self, document: Mapping[str, Any], rendered: MailRequest) -> Mapping[str, Any]:
         """Give the mail object to keep in the queue for one that was rendered; see Renderer."""
         return self._renderer.stored(document, rendered)
-
-    async def _breathe(self) -> None:
-        if self._pace is not None:
-            await self._pace()
 
     def route(self, request: MailRequest) -> Route:
         """Tell where a mail goes."""

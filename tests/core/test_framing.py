@@ -199,3 +199,45 @@ class LimitTests(SynchronousTestCase):
     def test_errors_of_documents_keep_their_kind(self) -> None:
         document = Framer(100, 20).feed(b'{"a":NaN}')[0]
         self.assertIsInstance(document.error, BadDocumentError)
+
+
+class ValueTests(SynchronousTestCase):
+    """A document may not hold more values than memory is meant for."""
+
+    def feed(self, *pieces: bytes) -> tuple[list[object], Framer]:
+        return _feed(pieces, Framer(100_000, 20, 100))
+
+    def test_as_many_values_as_allowed_are_fine_and_one_more_is_not(self) -> None:
+        for count, wrong in ((100, False), (101, True)):
+            raw = b'{"a":[' + b"0," * (count - 2) + b"0]}"
+            _, framer = self.feed(raw[:7], raw[7:])
+            self.assertEqual(framer.error is not None, wrong, count)
+
+    def test_each_kind_of_value_counts(self) -> None:
+        for item in (b"[],", b"{},", b'"",', b"1,", b'"\\"",'):
+            _, framer = self.feed(b"[", item * 100)
+            assert framer.error is not None
+            self.assertEqual(str(framer.error), "request holds more than 100 values")
+
+    def test_each_document_is_counted_for_itself(self) -> None:
+        raw = b"[" + b"0," * 60 + b"0]"
+        found, framer = self.feed(b" ", raw + raw, raw + raw[:50], raw[50:])
+        self.assertEqual((len(found), framer.error), (4, None))
+
+    def test_commas_in_texts_are_no_values(self) -> None:
+        found, framer = self.feed(b'{"a":"', b"," * 500, b'"}')
+        self.assertEqual((len(found), framer.error), (1, None))
+
+    def test_values_count_for_what_a_document_takes(self) -> None:
+        framer = _framer()
+        (small,) = framer.feed(b'{"a":"..."}')
+        (large,) = framer.feed(b'{"a":[1,2]}')
+        self.assertGreater(large.size_bytes, small.size_bytes)
+
+    def test_a_large_document_comes_out_of_its_blocks_whole(self) -> None:
+        text = "".join(chr(97 + i % 26) for i in range(1_000_000))
+        raw = json.dumps({"a": text}).encode()
+        framer = Framer(2_000_000, 20)
+        found = [d for i in range(0, len(raw), 70_001) for d in framer.feed(raw[i : i + 70_001])]
+        self.assertEqual([d.value for d in found], [{"a": text}])
+        self.assertEqual(framer.pending, 0)

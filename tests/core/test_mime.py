@@ -320,6 +320,16 @@ class RefusalTests(SynchronousTestCase):
         for cid in ("a", "logo 1", "part1.abc@example.org", "x" * 252):
             MessageCase(name="", files=_files(content_id=cid)).compose()
 
+    def test_a_message_is_no_larger_than_allowed_once_it_is_encoded(self) -> None:
+        case = MessageCase(name="", body="x" * 1000)
+        size = len(unstuff(case.compose().wire(OLD)))
+        for limit in (0, size, size + 1):
+            attrs.evolve(case, options=MessageOptions(max_bytes=limit)).compose()
+        small = attrs.evolve(case, options=MessageOptions(max_bytes=size - 1))
+        error = self.assertRaises(MessageError, small.compose)
+        self.assertIn(f"{size} bytes", str(error))
+        self.assertIn("MAIL_MAX_SIZE", str(error))
+
     def test_half_a_surrogate_pair_in_the_body(self) -> None:
         case = MessageCase(name="", body="\ud800")
         self.assertIn("surrogate", str(self.assertRaises(MessageError, case.compose)))

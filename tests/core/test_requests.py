@@ -7,9 +7,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpmailer.core.grants import Grant
 from smtpmailer.core.model import Address, Encryption, FilePart, MailRequest, SmtpOverrides
-from smtpmailer.core.requests import MailParser
-from smtpmailer.errors import NoRecipientError, RequestInvalidError
+from smtpmailer.core.requests import MailLimits, MailParser
+from smtpmailer.errors import NoRecipientError, NotAllowedError, RequestInvalidError
 from smtpmailer.schemafiles import load_schema
 
 _PARSER = MailParser(load_schema("sendMail"))
@@ -102,3 +103,65 @@ class MailParserTests(SynchronousTestCase):
         shown = repr(_parse(smtpPassword="hush", body="private"))
         self.assertNotIn("hush", shown)
         self.assertNotIn("private", shown)
+
+
+class AcceptTests(SynchronousTestCase):
+    """What comes in now has limits; what waits from before has none."""
+
+    def setUp(self) -> None:
+        limits = MailLimits(max_recipients=3, sender="service@b.test")
+        self.parser = MailParser(load_schema("sendMail"), limits)
+
+    def mail(self, **fields: Any) -> dict[str, Any]:
+        mail = {"to": ["a@b.test"], "ccList": [], "bccList": [], "subject": "s", "body": "b"}
+        return {**mail, **fields}
+
+    def faults(self, **fields: Any) -> dict[str, list[str]]:
+        """Give why a mail is not accepted; it could be a stored one."""
+        self.parser.parse(self.mail(**fields))
+        error = self.assertRaises(RequestInvalidError, self.parser.accept, self.mail(**fields))
+        assert isinstance(error, RequestInvalidError)
+        return error.errors
+
+    def test_recipients_are_counted_over_all_lists(self) -> None:
+        self.parser.accept(self.mail(ccList=["c@b.test"], bccList=["d@b.test"]))
+        found = self.faults(ccList=["c@b.test"], bccList=["d@b.test", "e@b.test"])
+        self.assertEqual(list(found), ["payload"])
+        self.assertIn("at most 3 recipients (MAIL_MAX_RECIPIENTS), 4 found", found["payload"][0])
+
+    def test_without_a_limit_there_may_be_any_number(self) -> None:
+        many = [f"u{i}@b.test" for i in range(5000)]
+        parser = MailParser(load_schema("sendMail"))
+        self.assertEqual(len(parser.accept(self.mail(to=many)).to), 5000)
+
+    def test_lists_and_texts_are_limited(self) -> None:
+        for name, value in (
+            ("replyTo", ["a@b.test"] * 1001),
+            ("attachments", [["a"]] * 1001),
+            ("embedded", [["a", "c"]] * 1001),
+            ("subject", "x" * 4097),
+            ("fromName", "x" * 4097),
+        ):
+            self.assertEqual(list(self.faults(**{name: value})), [name])
+        self.parser.accept(self.mail(subject="x" * 4096, attachments=[["a"]] * 1000))
+
+    def test_of_a_stored_mail_only_changed_lists_are_counted(self) -> None:
+        many = self.mail(to=[f"u{i}@b.test" for i in range(9)], subject="x" * 9000)
+        self.parser.accept_changed(many, {"body": "new"})
+        with self.assertRaises(RequestInvalidError):
+            self.parser.accept_changed(many, {"to": many["to"]})
+
+    def test_a_grant_decides_who_a_mail_may_be_from(self) -> None:
+        own, other = (Grant(senders=frozenset({x})) for x in ("service@b.test", "c.test"))
+        self.parser.accept(self.mail(), own)
+        self.parser.accept(self.mail(fromEmail="x@c.test"), other)
+        for mail, grant in ((self.mail(), other), (self.mail(fromEmail="x@c.test"), own)):
+            with self.assertRaises(NotAllowedError):
+                self.parser.accept(mail, grant)
+            with self.assertRaises(NotAllowedError):
+                self.parser.accept_changed(mail, {}, grant)
+
+    def test_a_mail_of_nobody_is_from_nobody_allowed(self) -> None:
+        parser = MailParser(load_schema("sendMail"))
+        with self.assertRaises(NotAllowedError):
+            parser.accept(self.mail(), Grant(senders=frozenset({"b.test"})))

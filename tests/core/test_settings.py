@@ -388,3 +388,19 @@ class TableTests(_Case):
         made = _make(SMTP_ENCRYPTION="none", ATTACHMENT_DIRS="a:b", MAIL_HTML="off")
         plain = {key: text for key, text in describe(made) if not OPTIONS[key].secret}
         self.assertEqual(from_values(plain | {"SECRET_KEY": _KEY}, "/base"), made)
+
+
+class FrontDoorTests(_Case):
+    """Keys of the front door that go with others."""
+
+    def test_the_single_hash_is_not_needed_with_a_file_of_keys(self) -> None:
+        made = _make(MAILER_AUTH=True, MAILER_KEYS_FILE="keys.json")
+        self.assertEqual(made.mailer_keys_file, "/base/keys.json")
+        self.assertIn("/base/keys.json", made.secret_files)
+        self.fault(MAILER_AUTH=True)
+
+    def test_what_has_no_effect_is_warned_of(self) -> None:
+        self.assertTrue(self.warned("MAILER_KEYS_FILE has no", MAILER_KEYS_FILE="keys.json"))
+        self.assertTrue(self.warned("MAILER_SSL_CLIENT_CA has no", MAILER_SSL_CLIENT_CA="ca.pem"))
+        fine = {"MAILER_PROTO": "ssl", "MAILER_SSL_CERT": "c.pem", "MAILER_SSL_KEY": "k.pem"}
+        self.assertFalse(self.warned("has no effect", MAILER_SSL_CLIENT_CA="ca.pem", **fine))

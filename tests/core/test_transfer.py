@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpmailer.core.transfer import base64_lines, quoted_printable
+from smtpmailer.core.transfer import base64_lines, base64_size, quoted_printable
 
 _property = settings(deadline=None, max_examples=100, derandomize=True)
 
@@ -24,6 +24,10 @@ class Base64Tests(SynchronousTestCase):
         for size in (0, 1, 2, 3, 56, 57, 58, 114, block - 1, block, block + 1, block * 4 + 100):
             expected = base64.encodebytes(data[:size]).replace(b"\n", b"\r\n")
             self.assertEqual(base64_lines(data[:size]), expected, size)
+
+    def test_its_size_is_known_beforehand(self) -> None:
+        for size in (*range(200), 57 * 1024 - 1, 57 * 1024, 57 * 1024 + 1, 200_000):
+            self.assertEqual(base64_size(size), len(base64_lines(b"x" * size)), size)
 
 
 class QuotedPrintableTests(SynchronousTestCase):

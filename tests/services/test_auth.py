@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import bcrypt
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,6 +18,7 @@ from zope.interface.verify import verifyObject
 from smtpmailer.core.grants import EVERYTHING, Grant
 from smtpmailer.core.keys import Key
 from smtpmailer.core.replies import MISSING
+from smtpmailer.errors import ThreadsStoppedError
 from smtpmailer.interfaces import IAuth, IThreads
 from smtpmailer.services import auth, penalties
 from smtpmailer.services.auth import PasswordAuth
@@ -245,6 +246,18 @@ class FloodTests(AuthCase):
             self.hashing.waiting.pop(0)()
         self.assertEqual(self.successResultOf(answer), SHOP.grant)
 
+    def test_of_those_that_wait_the_one_with_fewest_wrong_ones_is_next(self) -> None:
+        guesser = "203.0.113.9"
+        self.auth._penalties.refuse(guesser, "wrong", 0)
+        for i in range(2):
+            self.ask(f"news:{i}", f"10.0.0.{i}")
+        guess = self.ask("shop:wrong", guesser)
+        answer = self.ask("news:news:secret")
+        self.hashing.waiting.pop(0)()
+        self.hashing.waiting.pop(1)()
+        self.assertEqual(self.successResultOf(answer), NEWS.grant)
+        self.assertNoResult(guess)
+
     def test_the_queue_is_short_for_one_address_and_in_all(self) -> None:
         for i in range(100):
             self.ask(f"wrong {i}", _OTHER)
@@ -275,6 +288,14 @@ class FloodTests(AuthCase):
         self.assertEqual(sum(not answer.called for answer in others), 20)
         self.assertEqual(len(self.auth._penalties._records), 40)
         self.assertEqual(len(self.clock.getDelayedCalls()), 30)
+
+    def test_when_no_hash_can_be_computed_nobody_is_let_in(self) -> None:
+        def broken() -> Deferred[bool]:
+            return fail(ThreadsStoppedError())
+
+        self.patch(self.hashing, "run", lambda _work: broken())
+        for _ in range(2):
+            self.failureResultOf(self.ask("pässword"), ThreadsStoppedError)
 
     def test_wrong_ones_are_remembered_up_to_a_limit(self) -> None:
         self.hashing.slow = False

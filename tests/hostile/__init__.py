@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Hostile inputs, each with its documented answer."""
