@@ -42,6 +42,9 @@ class Ledger:
         # The real one: faults are not for the ledger.
         self._write = os.write
 
+    def close(self) -> None:
+        os.close(self._handle)
+
     def note(self, what: str, mail: str) -> None:
         self._write(self._handle, f"{what} {mail}\n".encode())
 

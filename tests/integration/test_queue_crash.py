@@ -39,7 +39,9 @@ class CrashTests(SynchronousTestCase):
     def place(self) -> tuple[Place, Ledger]:
         directory = tempfile.TemporaryDirectory(dir=SHM)
         self.addCleanup(directory.cleanup)
-        return Place(root=Path(directory.name)), Ledger(Path(directory.name, "ledger"))
+        ledger = Ledger(Path(directory.name, "ledger"))
+        self.addCleanup(ledger.close)
+        return Place(root=Path(directory.name)), ledger
 
     def finish(self, place: Place, ledger: Ledger) -> FileQueue:
         """Recover and deliver everything, as the next process would."""
