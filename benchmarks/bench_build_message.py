@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How long it takes to build a 10 KB HTML mail: ours beside the standard library's EmailMessage.
 
-Run it as ``python benchmarks/bench_build_message.py``. It prints the median of many rounds for each way,
+Run it as ``python benchmarks/bench_build_message.py``. It prints the median of many rounds,
 in microseconds, and their ratio; then the same for a mail with a file of 10 MB, in milliseconds.
 """
 

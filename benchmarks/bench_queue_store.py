@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the file queue itself costs: accepting, claiming and settling, starting with many mails.
 
-Run it as ``python benchmarks/bench_queue_store.py [DIRECTORY]``; the directory (default: the current
-one) decides on which disk. Each put is a 10 KB mail, durable when it is answered.
+Run it as ``python benchmarks/bench_queue_store.py [DIRECTORY]``; the directory (default: the
+current one) decides on which disk. Each put is a 10 KB mail, durable when it is answered.
 """
 
 from __future__ import annotations
