@@ -60,6 +60,7 @@ setup(
             "mypy-zope>=1.0.9",
             "ruff>=0.9",
             "types-jsonschema",
+            "types-setuptools",
         ]
     },
     classifiers=[
