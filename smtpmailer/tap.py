@@ -28,6 +28,7 @@ from smtpmailer.core.settings import Settings
 from smtpmailer.dispatcher import Dispatcher, Gates, Handler
 from smtpmailer.door_parts import build_auth, mail_limits, protocol_limits, wrap_tls
 from smtpmailer.errors import OperatorError, SettingsError
+from smtpmailer.garbage import GarbageCollector
 from smtpmailer.interfaces import IThreads
 from smtpmailer.lifecycle import OrderedService, Part
 from smtpmailer.listener import Listener, at_once
@@ -211,6 +212,7 @@ def build(settings: Settings, reactor: Any, observer: ILogObserver) -> Root:
         Part("deliveries", stop=sender.idle),
         *((queue.runner,) if queue else ()),
         root.reloader,
+        GarbageCollector(reactor, lambda: factory.requests_in_flight),
         Part("requests", stop=drain),
         Listener(reactor, address, port, served, ready),
     ):
