@@ -49,6 +49,8 @@ def load(env_path: str | None, base_path: str | None, environ: Mapping[str, str]
 def file_faults(settings: Settings) -> list[str]:
     """Say which files and directories in use are missing or closed to us, a line each.
 
+    Also what this release can't do yet, and must not pass over.
+
     A directory that does not exist is none of them when we can make it.
     """
     return [
@@ -57,7 +59,16 @@ def file_faults(settings: Settings) -> list[str]:
         *_readable("SMTP_CA_FILE", settings.smtp_ca_file),
         *_queue_faults(settings),
         *_template_faults(settings),
+        *_unbuilt(settings),
     ]
+
+
+def _unbuilt(settings: Settings) -> Iterator[str]:
+    """Refuse what would otherwise look for mails or templates in the wrong place."""
+    if settings.redis_enable and settings.mailer_queue and settings.redis_store_queue:
+        yield "REDIS_STORE_QUEUE = true: a queue in Redis is not built yet"
+    if settings.redis_enable and settings.email_template and settings.redis_store_template:
+        yield "REDIS_STORE_TEMPLATE = true: templates in Redis are not built yet"
 
 
 class _Gathered:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -10,18 +11,18 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import attrs
-from twisted.application.service import IService
+from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from smtpmailer.core.cron import next_after
 from smtpmailer.core.retry import RetryPolicy
 from smtpmailer.core.settings import Settings
 from smtpmailer.dispatcher import Handler
-from smtpmailer.errors import SettingsError
 from smtpmailer.interfaces import ICounters, IQueue, IQueueStore
 from smtpmailer.lifecycle import Part
 from smtpmailer.runner import QueueRunner, RunPlan
@@ -34,7 +35,9 @@ from smtpmailer.stores.sealed import QueueCipher, SealedDeadLetters, SealedQueue
 from smtpmailer.stores.watch import DirectoryWatch
 from smtpmailer.threads import Threads
 
-__all__ = ["QueueParts", "build_queue"]
+__all__ = ["QueueParts", "build_queue", "local_zone"]
+
+_log = Logger()
 
 
 @attrs.frozen(kw_only=True)
@@ -56,9 +59,7 @@ class QueueParts:
 def build_queue(
     settings: Settings, reactor: Any, tools: QueueTools, counters: ICounters
 ) -> QueueParts:
-    """Put the queue together; touches nothing. Raises SettingsError."""
-    if settings.redis_enable and settings.redis_store_queue:
-        raise SettingsError(["REDIS_STORE_QUEUE = true: a queue in Redis is not built yet"])
+    """Put the queue together; touches nothing."""
     threads = Threads(reactor, name="smtpmailer-queue", size=6)
     files = make_file_queue(
         QueueDirectories(
@@ -106,11 +107,7 @@ def build_queue(
             Part("queue threads", start=threads.start, stop=threads.stop),
             Part("queue store", start=starting.start, stop=store.stop),
         ),
-        runner=Part(
-            "queue runner",
-            start=lambda: starting.done().addCallbacks(lambda _: runner.startService(), _known),
-            stop=runner.stopService,
-        ),
+        runner=_RunnerPart(runner, starting),
         ready=starting.done,
     )
 
@@ -146,6 +143,29 @@ class _Starting:
             deferred.callback(self._result)
 
 
+class _RunnerPart(Service):
+    """Starts the runner once the store has started, unless it is to stop by then."""
+
+    def __init__(self, runner: QueueRunner, starting: _Starting) -> None:
+        self.setName("queue runner")
+        self._runner = runner
+        self._starting = starting
+
+    def startService(self) -> None:
+        """Start the runner when the store is ready."""
+        super().startService()
+        self._starting.done().addCallbacks(self._ready, _known)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the runner; fires when all its claims are settled."""
+        super().stopService()
+        return self._runner.stopService()
+
+    def _ready(self, _result: object) -> None:
+        if self.running:
+            self._runner.startService()
+
+
 def _known(_failure: Failure) -> None:
     """Do nothing: the listener logs why the queue can't be used."""
 
@@ -165,20 +185,26 @@ def _schedule(settings: Settings) -> Callable[[float], float]:
     """Give the wait until the next scan; crontab times are the machine's local ones."""
     if settings.queue_scan_mode == "interval":
         return lambda _now: settings.queue_scan_interval
-    zone = _local_zone()
+    zone = local_zone(os.environ.get("TZ", ""))
     return lambda now: next_after(settings.queue_scan_cron, now, zone) - now
 
 
-def _local_zone() -> tzinfo:
-    """Give the machine's time zone, daylight saving included: TZ, else /etc/localtime, else UTC."""
-    name = os.environ.get("TZ", "").removeprefix(":")
-    try:
-        if name:
+def local_zone(name: str) -> tzinfo:
+    """Give the machine's time zone, daylight saving included.
+
+    ``name`` is the TZ variable: a zone's name or a file's path, either behind a colon or not.
+    Without one that is known, /etc/localtime counts; without that, UTC. (A rule in POSIX form,
+    such as CET-1CEST, is no name.)
+    """
+    name = name.removeprefix(":")
+    if name and not name.startswith("/"):
+        with contextlib.suppress(ZoneInfoNotFoundError, ValueError):
             return ZoneInfo(name)
-        with Path("/etc/localtime").open("rb") as file:
+        _log.warn("TZ = {name} is no zone's name: /etc/localtime counts", name=name)
+    for path in (name, "/etc/localtime"):
+        with contextlib.suppress(OSError, ValueError), Path(path or "/").open("rb") as file:
             return ZoneInfo.from_file(file)
-    except (OSError, ValueError):
-        return UTC
+    return UTC
 
 
 def _handlers(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -21,6 +22,12 @@ from smtpmailer.interfaces import IQueue
 from smtpmailer.services.postman import Postman
 
 __all__ = ["QueueRunner", "RunPlan"]
+
+#: So often a mail is tried to be buried before it goes back into the queue.
+_BURIALS = 3
+
+#: Seconds until such a mail's turn comes again.
+_BURIAL_PAUSE = 60.0
 
 #: Seconds between looks whether the queue is free, or the store works again.
 _LOOK = 2.0
@@ -281,9 +288,12 @@ class QueueRunner(Service):
         """Settle a claim, however often the store has to be asked.
 
         When the service stops meanwhile the mail stays claimed; the next start finds it, in doubt
-        where it may have been delivered.
+        where it may have been delivered. A mail that can't be buried goes back into the queue: a
+        directory of dead letters that is full or gone holds up nobody else.
         """
-        while True:
+        for tries in itertools.count(1):
+            if tries > _BURIALS and (settlement.dead or settlement.corrupt):
+                settlement = _postponed(settlement, self._now())
             try:
                 await self._queue.settle(name, settlement)
             except NoSuchMailError:
@@ -294,8 +304,19 @@ class QueueRunner(Service):
                 if not self.running:
                     return
                 await deferLater(self._clock, _LOOK)
+            except Exception:  # noqa: BLE001 - no claim is left behind, whatever happened
+                self._log.failure("mail {name} can't be settled", name=name)
+                if not self.running or tries > _BURIALS:
+                    return
+                settlement = _postponed(settlement, self._now())
             else:
                 return
 
     def _fault(self, failure: Failure, what: str) -> None:
         self._log.failure("fault while {what}", failure, what=what)
+
+
+def _postponed(settlement: Settlement, now: float) -> Settlement:
+    """Give the settlement that returns a mail to the queue as it was, for later."""
+    state = attrs.evolve(settlement.state, next_at=now + _BURIAL_PAUSE)
+    return Settlement(at=now, state=state)

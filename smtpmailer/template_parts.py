@@ -11,7 +11,6 @@ import attrs
 from smtpmailer.core.settings import Settings
 from smtpmailer.core.templating import MAX_CHARACTERS, TemplateRules
 from smtpmailer.dispatcher import Handler
-from smtpmailer.errors import SettingsError
 from smtpmailer.interfaces import IThreads
 from smtpmailer.services.rendering import Templates
 from smtpmailer.services.templates import TemplateService
@@ -33,9 +32,7 @@ class TemplateParts:
 
 
 def build_templates(settings: Settings, threads: IThreads) -> TemplateParts:
-    """Put the template service together; touches nothing. Raises SettingsError."""
-    if settings.redis_enable and settings.redis_store_template:
-        raise SettingsError(["REDIS_STORE_TEMPLATE = true: templates in Redis are not built yet"])
+    """Put the template service together; touches nothing."""
     store = FileTemplateStore(open_folder(settings), threads)
     service = TemplateService(store)
     return TemplateParts(

@@ -263,9 +263,19 @@ class FileFaultTests(_Case):
     def test_directories_out_of_use_may_be_anything(self) -> None:
         bad = dict.fromkeys(("queue_dir", "queue_process_dir", "email_template_dir"), "/dev/null")
         self.assertEqual(len(self.faults(**bad)), 3)
+        self.assertEqual(self.faults(**bad, mailer_queue=False, email_template=False), [])
+
+    def test_mails_and_templates_in_redis_are_refused_as_long_as_they_would_be_missed(self) -> None:
         redis = {"redis_enable": True, "redis_store_queue": True, "redis_store_template": True}
-        for off in ({"mailer_queue": False, "email_template": False}, redis):
-            self.assertEqual(self.faults(**bad, **off), [])
+        faults = self.faults(**redis)
+        self.assertEqual(
+            [fault.split(" = ")[0] for fault in faults],
+            [
+                "REDIS_STORE_QUEUE",
+                "REDIS_STORE_TEMPLATE",
+            ],
+        )
+        self.assertEqual(self.faults(**redis, mailer_queue=False, email_template=False), [])
 
     def test_closed_directories_are_faults(self) -> None:
         def access(_path: object, mode: int) -> bool:

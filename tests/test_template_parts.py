@@ -14,7 +14,7 @@ from smtpmailer.core.settings import Settings
 from smtpmailer.core.settings_reading import from_values
 from smtpmailer.core.templating import MAX_CHARACTERS, TemplateRules
 from smtpmailer.dispatcher import REQUESTS, Gate
-from smtpmailer.errors import BadTemplateError, SettingsError
+from smtpmailer.errors import BadTemplateError
 from smtpmailer.template_parts import build_templates, open_folder, rules_of
 from smtpmailer.threads import InlineThreads
 
@@ -65,14 +65,5 @@ class TemplatePartsTests(SynchronousTestCase):
         self.assertEqual(Path(folder.directory), Path(settings.base_path, "here"))
         self.assertFalse(Path(folder.directory).exists())
 
-    def test_templates_in_redis_are_refused(self) -> None:
-        settings = self.settings(REDIS_ENABLE=True, REDIS_STORE_TEMPLATE=True)
-        with self.assertRaises(SettingsError) as caught:
-            build_templates(settings, InlineThreads())
-        self.assertIn("REDIS_STORE_TEMPLATE", str(caught.exception))
-
     def test_the_service_is_built_with_them(self) -> None:
         tap.build(self.settings(), MemoryReactorClock(), LogPublisher())
-        redis = self.settings(REDIS_ENABLE=True, REDIS_STORE_TEMPLATE=True)
-        with self.assertRaises(SettingsError):
-            tap.build(redis, MemoryReactorClock(), LogPublisher())

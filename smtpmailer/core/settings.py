@@ -65,15 +65,27 @@ class Settings:
     mailer_ssl_client_ca: str = _key(
         "mailer", Path(), "", "PEM file of authorities; with it a client needs their certificate."
     )
-    mailer_workers: int = _key("mailer", Number(1), 1, "Processes that serve the API.")
+    mailer_workers: int = _key(
+        "mailer", Number(1), 1, "Processes that serve the API; more than 1 has no effect yet."
+    )
     mailer_max_memory: int = _key(
-        "mailer", Number(16), 64, "A worker above it is replaced once it is idle.", unit="MB"
+        "mailer",
+        Number(16),
+        64,
+        "A worker above it is replaced once it is idle; no effect yet.",
+        unit="MB",
     )
     mailer_max_request: int = _key(
-        "mailer", Number(-1), -1, "A worker is replaced after so many requests; -1 or 0: never."
+        "mailer",
+        Number(-1),
+        -1,
+        "A worker is replaced after so many requests; -1 or 0: never; no effect yet.",
     )
     mailer_restart_cron: str = _key(
-        "mailer", Crontab(), "", "Times at which the workers are replaced one after another."
+        "mailer",
+        Crontab(),
+        "",
+        "Times at which the workers are replaced one after another; no effect yet.",
     )
     mailer_timeout: int = _key(
         "mailer", Number(1), 300, "Limit of each wait for an SMTP server.", unit="s"
@@ -136,7 +148,9 @@ class Settings:
     mailer_keys_file: str = _key(
         "auth", Path(), "", "JSON file of further passwords and what each allows; mode 0600."
     )
-    redis_enable: bool = _key("redis", Flag(), False, "Whether Redis keeps the counters.")
+    redis_enable: bool = _key(
+        "redis", Flag(), False, "Whether Redis keeps the counters; no effect yet."
+    )
     redis_proto: Literal["tcp", "tls"] = _key(
         "redis", Choice(("tcp", "tls")), "tcp", "Protocol of the Redis server."
     )

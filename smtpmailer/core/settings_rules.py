@@ -38,7 +38,12 @@ def check(settings: Settings, faulty: Collection[str]) -> Findings:
     found = (*_listener(settings), *_queue(settings), *_smtp(settings))
     return Findings(
         tuple((keys[0], text) for keys, text in found if not set(keys) & set(faulty)),
-        (*_exposure(settings), *_smtp_warnings(settings), *_idle_keys(settings)),
+        (
+            *_exposure(settings),
+            *_smtp_warnings(settings),
+            *_idle_keys(settings),
+            *_not_yet(settings),
+        ),
     )
 
 
@@ -151,3 +156,17 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _not_yet(s: Settings) -> Iterator[str]:
+    """Name what the predecessor has and this release has not."""
+    if s.redis_enable:
+        yield "REDIS_ENABLE has no effect yet: the counters stay in this process"
+    for key, usual in (
+        ("MAILER_WORKERS", 1),
+        ("MAILER_MAX_MEMORY", 64),
+        ("MAILER_MAX_REQUEST", -1),
+        ("MAILER_RESTART_CRON", ""),
+    ):
+        if getattr(s, key.lower()) != usual:
+            yield f"{key} has no effect yet: one process serves the API"

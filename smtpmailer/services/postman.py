@@ -25,6 +25,7 @@ from smtpmailer.core.retry import (
     Verdict,
     after_attempt,
     after_crash,
+    without_attempt,
 )
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import (
@@ -151,8 +152,12 @@ class Postman:
         except StoreError as fault:
             return self._postponed(claim.mail, self._tools.now() + _FAULT_PAUSE, str(fault))
         mail = claim.mail
-        if result.outcomes:
-            self._remember(f"{route.host}:{route.port}", result)
+        if not result.outcomes:
+            # A crash came between the last attempt and its settlement: it was counted then.
+            return self._settlement(
+                mail, without_attempt(mail.state, request.fail_to_delivered + 1)
+            )
+        self._remember(f"{route.host}:{route.port}", result)
         if claim.unmarked:
             return self._postponed(mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
         await count_result(self._tools.counters, result)

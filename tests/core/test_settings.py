@@ -283,6 +283,11 @@ class RuleTests(_Case):
             ("anybody can pose", {"SMTP_TLS_VERIFY": False}),
             ("usually goes with SMTP_ENCRYPTION = ssl", {"SMTP_PORT": 465}),
             ("REDIS_STORE_QUEUE has no effect", {"REDIS_STORE_QUEUE": True}),
+            ("REDIS_ENABLE has no effect yet", {"REDIS_ENABLE": True}),
+            ("MAILER_WORKERS has no effect yet", {"MAILER_WORKERS": 2}),
+            ("MAILER_MAX_MEMORY has no effect yet", {"MAILER_MAX_MEMORY": 128}),
+            ("MAILER_MAX_REQUEST has no effect yet", {"MAILER_MAX_REQUEST": 5}),
+            ("MAILER_RESTART_CRON has no effect yet", {"MAILER_RESTART_CRON": "* * * * *"}),
         ):
             self.assertTrue(self.warned(words, **values), words)
 
@@ -293,7 +298,6 @@ class RuleTests(_Case):
             {"MAILER_ADDR": "0.0.0.0", "MAILER_AUTH": True, "MAILER_AUTH_HASH": _BCRYPT},
             {"SMTP_PORT": 465, "SMTP_ENCRYPTION": "ssl"},
             {"SMTP_ENCRYPTION": "none", "SMTP_PORT": 25},
-            {"REDIS_STORE_QUEUE": True, "REDIS_ENABLE": True},
         ):
             self.assertEqual(_make(ATTACHMENT_DIRS="a", **values).warnings, (), values)
 
