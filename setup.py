@@ -49,6 +49,7 @@ setup(
         "sortedcontainers>=2.4",
         "twisted[tls]>=24.11",
         "txredisapi>=1.4.10",
+        "tzdata",
     ],
     extras_require={
         "dev": [

@@ -49,6 +49,24 @@ class FaultTests(RunnerCase):
         self.assertEqual((len(self.server.sent), runner.in_flight), (2, 0))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_a_fault_while_settling_brings_the_mail_back_without_sending_it_again(self) -> None:
+        self.put()
+        self.faulty.faults["settle"] = [ZeroDivisionError()]
+        runner = self.start()
+        self.assertEqual((len(self.server.sent), len(self.names())), (1, 1))
+        self.pass_time(60, 2)
+        self.assertEqual((len(self.server.sent), self.names(), runner.in_flight), (1, [], 0))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_mail_that_can_not_be_buried_goes_back_and_holds_up_nobody(self) -> None:
+        self.put(subject="")
+        self.put()
+        self.faulty.faults["settle"] = [StoreError("full")] * 3
+        runner = self.start(concurrency=1)
+        self.pass_time(6, 2)
+        self.assertEqual((len(self.server.sent), runner.in_flight), (1, 0))
+        self.assertEqual(len(self.names()), 1)
+
 
 class StopTests(RunnerCase):
     """Stopping claims no more, waits for what is under way, and lets others run the queue."""
