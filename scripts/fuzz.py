@@ -13,6 +13,7 @@ fault goes on. A finding is printed with the smallest input that shows it; ``--s
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import secrets
 import sys
@@ -30,14 +31,19 @@ from zope.interface import implementer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from smtpmailer.core.limits import ProtocolLimits
+from smtpmailer.core.mime import Stamp
 from smtpmailer.core.replies import Reply, success
 from smtpmailer.core.requests import Arguments, MailLimits, MailParser
+from smtpmailer.core.schemas import Schema
 from smtpmailer.dispatcher import REQUESTS, Dispatcher, Gates
 from smtpmailer.errors import ClientError
 from smtpmailer.schemafiles import load_schema
 from smtpmailer.services.courier import Courier
+from smtpmailer.services.deadletters import DeadLetterService
 from smtpmailer.services.mail import MailService
+from smtpmailer.services.queue import QueueService, QueueTools
 from smtpmailer.services.templates import TemplateService
+from smtpmailer.stores.memory import MemoryQueueStore
 from smtpmailer.stores.memory_templates import MemoryTemplateStore
 from smtpmailer.threads import InlineThreads
 from tests.connections import HELD, Client, make_factory
@@ -113,7 +119,27 @@ def _dispatcher() -> Dispatcher:
     parser = MailParser(load_schema("sendMail"), MailLimits(max_recipients=2))
     mail = MailService(parser, courier, Counters(), lambda: STAMP)
     templates = TemplateService(MemoryTemplateStore(limit_bytes=1000))
+    numbers = itertools.count()
+    tools = QueueTools(
+        parser=parser,
+        update_schema=Schema(load_schema("updateQueuedMail")),
+        courier=courier,
+        stamp=lambda: Stamp(unique=f"{next(numbers):016x}", epoch_seconds=0),
+    )
+    store = MemoryQueueStore()
+    queue, dead = QueueService(store, tools), DeadLetterService(store, store.is_name)
     handlers = {
+        "queueMail": queue.queue_mail,
+        "getQueueList": queue.get_list,
+        "getQueuedMail": queue.get,
+        "updateQueuedMail": queue.update,
+        "removeQueuedMail": queue.remove,
+        "clearQueue": queue.clear,
+        "getFailedList": dead.get_list,
+        "getFailedMail": dead.get,
+        "retryFailedMail": dead.retry,
+        "removeFailedMail": dead.remove,
+        "clearFailed": dead.clear,
         "ping": lambda _: succeed(success(message="pong")),
         "status": lambda _: succeed(success(message="status")),
         "sendMail": mail.send_mail,
@@ -124,7 +150,13 @@ def _dispatcher() -> Dispatcher:
         "removeTemplate": templates.remove,
         "clearTemplate": templates.clear,
     }
-    return Dispatcher(handlers, gates=Gates(template_enabled=True, template_read_only=False))
+    gates = Gates(
+        queue_enabled=True,
+        queue_read_only=False,
+        template_enabled=True,
+        template_read_only=False,
+    )
+    return Dispatcher(handlers, gates=gates)
 
 
 def _check_answer(line: bytes) -> None:

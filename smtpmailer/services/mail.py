@@ -80,6 +80,12 @@ class MailService:
             return error("the template can't be read now", _FAILED)
         except ClientError as fault:
             await count_failure(self._counters)
+            self._log.warn(
+                "mail {mail_id} from {peer} can't be built: {why}",
+                mail_id=stamp.unique,
+                peer=arguments.peer,
+                why=str(fault),
+            )
             return error(str(fault), _FAILED)
         await count_result(self._counters, result)
         detail = delivery_detail(stamp.unique, result)

@@ -80,6 +80,12 @@ class QueueService:
             document = {**kept, "failToDelivered": request.fail_to_delivered}
             await self._store.put(name, document, FRESH)
         except ClientError as fault:
+            self._log.warn(
+                "mail {mail_id} from {peer} can't be built: {why}",
+                mail_id=stamp.unique,
+                peer=arguments.peer,
+                why=str(fault),
+            )
             return _refusal(fault, _NOT_QUEUED)
         except StoreError:
             self._log.failure("mail {mail_id} could not be queued", mail_id=stamp.unique)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -107,7 +108,10 @@ class SendMailTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 3)
 
     def test_a_file_that_can_not_be_attached_fails_before_any_connection(self) -> None:
-        reply = self.send(attachments=[["missing.pdf"]])
+        with capturedLogs() as events:
+            reply = self.send(attachments=[["missing.pdf"]])
+        self.assertEqual([event["log_level"] for event in events], [LogLevel.warn])
+        self.assertIn("missing.pdf", events[0]["why"])
         self.assertEqual((reply.status, reply.message), ("error", "failed to send mail"))
         self.assertEqual(reply.data, "could not attach missing.pdf: no such file")
         self.assertEqual((self.sender.sent, self.counted()), ([], (0, 1)))
