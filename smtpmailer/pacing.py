@@ -10,8 +10,6 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from smtpmailer.coroutines import returns_deferred
-
 __all__ = ["Pacer", "paced"]
 
 _A = TypeVar("_A")
@@ -23,10 +21,8 @@ def paced(
 ) -> Callable[[_A], Deferred[_T]]:
     """Make a function that waits for ``pace`` before it does ``work``."""
 
-    @returns_deferred
-    async def begin(argument: _A) -> _T:
-        await pace()
-        return await work(argument)
+    def begin(argument: _A) -> Deferred[_T]:
+        return pace().addCallback(lambda _: work(argument))
 
     return begin
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from smtpmailer.core import headers
-from smtpmailer.core.addresses import to_wire
+from smtpmailer.core.addresses import is_address, to_wire
 from smtpmailer.core.mediatypes import guess_type
 from smtpmailer.core.model import (
     Address,
@@ -24,13 +24,18 @@ from smtpmailer.core.transfer import base64_lines, quoted_printable
 from smtpmailer.core.wire import MAX_LINE, dot_stuff, has_line_over, normalise_newlines
 from smtpmailer.errors import AddressError, MessageError, NoRecipientError
 
-__all__ = ["CHARSETS", "ENCODINGS", "MessageOptions", "Stamp", "compose"]
+__all__ = ["CHARSETS", "ENCODINGS", "MessageOptions", "Stamp", "compose", "is_sound"]
 
 #: What MAIL_CHARSET and MAIL_ENCODING may say.
 CHARSETS: Final = ("utf-8", "us-ascii", "iso-8859-1")
 ENCODINGS: Final = ("7bit", "8bit", "base64", "binary", "quoted-printable")
 
 _UTF8: Final = "utf-8"
+#: No character of a text takes more bytes in a message: four in UTF-8, each encoded as three.
+_BYTES_PER_CHARACTER: Final = 16
+#: No address has more; nor have the fields that are the same in every mail, together.
+_MAX_ADDRESS: Final = 254
+_FRAME: Final = 1000
 _FALLBACK_NAME: Final = "attachment"
 # RFC 2392 wants an address-like id; many clients' HTML says cid:logo, so any plain text will do.
 _CONTENT_ID: Final = re.compile(r"[!-;=?-~](?:[ -;=?-~]{0,250}[!-;=?-~])?")
@@ -132,6 +137,33 @@ def compose(
         return _finish(best if fits else layout.whole(eight_bit=False))
 
     return OutgoingMail(mail_id=stamp.unique, envelope=envelope, wire=wire)
+
+
+def is_sound(request: MailRequest, *, sender: Address, options: MessageOptions) -> bool:
+    """Whether ``compose`` is certain to succeed, told without building anything.
+
+    False says nothing: the mail holds something that has to be tried.
+    """
+    people = (sender, *request.to, *request.cc, *request.bcc, *request.reply_to)
+    texts = (request.subject, *(person.name for person in people))
+    body = request.body or ""
+    characters = len(body) + sum(map(len, texts)) + _MAX_ADDRESS * len(people)
+    limit = options.max_bytes
+    return (
+        not (request.attachments or request.embedded)
+        and len(people) > 1 + len(request.reply_to)
+        and all(map(str.isprintable, texts))
+        and not 0 < limit < _BYTES_PER_CHARACTER * characters + _FRAME
+        and all(is_address(person.email) for person in people)
+        and _is_encodable(body)
+    )
+
+
+def _is_encodable(body: str) -> bool:
+    try:
+        return body.isascii() or bool(body.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _check_size(message: _Entity, max_bytes: int) -> None:

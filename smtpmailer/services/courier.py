@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
-from smtpmailer.core.mime import MessageOptions, Stamp, compose
+from smtpmailer.core.mime import MessageOptions, Stamp, compose, is_sound
 from smtpmailer.core.model import (
     Address,
     DeliveryResult,
@@ -93,9 +93,15 @@ class Courier:
         )
         return await self._sender.send(mail, self.route(request))
 
-    @returns_deferred
-    async def check(self, request: MailRequest, stamp: Stamp) -> None:
+    def check(self, request: MailRequest, stamp: Stamp) -> Deferred[None]:
         """Fire when a mail can be built as things are now; fails as ``deliver`` does."""
+        if request.template is None and self._is_sound(request):
+            return succeed(None)
+        return self._try(request, stamp)
+
+    @returns_deferred
+    async def _try(self, request: MailRequest, stamp: Stamp) -> None:
+        """Build a mail, but for what its files hold."""
         request = await self.render(request)
         parts = request.attachments + request.embedded
         if parts:
@@ -136,6 +142,14 @@ class Courier:
         if sum(len(file.content) for file in files) > _LARGE_BYTES:
             return await self._threads.run(work)
         return work()
+
+    def _is_sound(self, request: MailRequest) -> bool:
+        """Whether there is nothing in a mail that has to be tried."""
+        try:
+            sender = self._sender_of(request)
+        except MessageError:
+            return False
+        return is_sound(request, sender=sender, options=self._defaults.options)
 
     def _sender_of(self, request: MailRequest) -> Address:
         email = request.from_email or self._defaults.from_email

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
+from twisted.internet.defer import Deferred, succeed
 
 from smtpmailer.core.model import MailRequest
 from smtpmailer.core.templating import TemplateRules, render
@@ -40,8 +41,7 @@ class Renderer:
         self._threads = threads
         self._templates = templates
 
-    @returns_deferred
-    async def render(self, request: MailRequest) -> MailRequest:
+    def render(self, request: MailRequest) -> Deferred[MailRequest]:
         """Give the mail with its text in ``body``; one that has its text is given as it is.
 
         Fails with NoSuchTemplateError, BadTemplateError, TemplatesOffError; RequestInvalidError
@@ -49,10 +49,14 @@ class Renderer:
         StoreError when the templates can't be read now.
         """
         if request.template is None:
-            return request
+            return succeed(request)
+        return self._render(request, request.template)
+
+    @returns_deferred
+    async def _render(self, request: MailRequest, name: str) -> MailRequest:
         if self._templates is None:
             raise TemplatesOffError
-        template = await self._templates.store.get(request.template)
+        template = await self._templates.store.get(name)
         rules, values = self._templates.rules, request.replace_content
 
         def work() -> str:
@@ -61,7 +65,7 @@ class Renderer:
         size = len(template) + sum(map(len, values.values()))
         text = await self._threads.run(work) if size > _LARGE else work()
         if not text:
-            raise MessageError(f"the text from the template {request.template} is empty")
+            raise MessageError(f"the text from the template {name} is empty")
         return attrs.evolve(request, body=text, template=None, replace_content={})
 
     def stored(self, document: Mapping[str, Any], rendered: MailRequest) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ __all__ = [
     "move",
     "open_new",
     "read_regular",
+    "rename_new",
     "sync_directory",
     "sync_files",
     "unlink",
@@ -35,6 +36,12 @@ MAX_FILE_BYTES: Final = 512 * 1024 * 1024
 _MANY: Final = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+# Of renameat2(2), which Python does not have: relative to the working directory; never replace.
+_AT_FDCWD: Final = -100
+_NOREPLACE: Final = 1
+#: What it says on kernels and file systems without that.
+_NOT_THERE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
 
 class HasFileno(Protocol):
@@ -140,6 +147,24 @@ def unlink(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def rename_new(source: str, target: str) -> None:
+    """Rename a file within its file system; raises FileExistsError rather than replace another.
+
+    Raises OSError. One step where the system can do that in one; else whoever comes between the
+    look and the rename loses.
+    """
+    if hasattr(_libc, "renameat2"):
+        paths = os.fsencode(source), os.fsencode(target)
+        if _libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _NOT_THERE:
+            raise OSError(code, os.strerror(code), source, None, target)
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
+    os.rename(source, target)
 
 
 def move(source: str, target: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import orjson
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpmailer.core.names import is_file_name, make_file_name
@@ -320,14 +321,15 @@ class FileQueueStore:
     def _rewritten(self, _: object) -> None:
         self._rewriting = False
 
-    @returns_deferred
-    async def _submit(self, operation: Operation[_T]) -> _T:
-        try:
-            return await self._commit.submit(operation)
-        except OSError as error:
-            raise _store_error(error) from error
-        finally:
-            self._folder.disposal.dispose()
+    def _submit(self, operation: Operation[_T]) -> Deferred[_T]:
+        """Run an operation with the next batch; fails with StoreError where it met an OSError."""
+        return self._commit.submit(operation).addBoth(self._submitted)
+
+    def _submitted(self, result: _T | Failure) -> _T | Failure:
+        self._folder.disposal.dispose()
+        if isinstance(result, Failure) and isinstance(result.value, OSError):
+            raise _store_error(result.value) from result.value
+        return result
 
     @returns_deferred
     async def _blocking(self, work: Callable[[], _T]) -> _T:

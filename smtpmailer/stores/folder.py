@@ -138,16 +138,19 @@ class QueueFolder:
     def put(self, batch: Batch, name: str, content: bytes, state: MailState) -> _Steps:
         """Add a mail."""
         with contextlib.ExitStack() as stack:
-            temporary = self.scratch.write(batch, stack, content)
+            draft = self.scratch.draft(batch, content)
+            stack.callback(draft.close)
             note = None if state == FRESH else self.notes.write(batch, stack, state)
             yield
-            self._refuse_taken(name)
             try:
                 if note is not None:
+                    self._refuse_taken(name)
                     self.notes.publish(batch, note, name)
-                os.rename(temporary, self.waiting(name))
+                draft.publish(self.waiting(name))
                 batch.directories.add(self.paths.waiting)
                 yield
+            except FileExistsError:
+                raise _taken(name) from None
             except (OSError, StoreError):
                 # Refused, so it must not be sent; on a disk that fails this may fail as well.
                 with contextlib.suppress(OSError):
@@ -381,7 +384,7 @@ class QueueFolder:
 
     def _refuse_taken(self, name: str) -> None:
         if self.waits(name):
-            raise StoreError(f"there is a mail {name} already")
+            raise _taken(name)
 
     def waiting(self, name: str) -> str:
         """Give a waiting mail's path."""
@@ -390,3 +393,7 @@ class QueueFolder:
     def claimed(self, name: str) -> str:
         """Give a claimed mail's path."""
         return os.path.join(self.paths.claimed, name)
+
+
+def _taken(name: str) -> StoreError:
+    return StoreError(f"there is a mail {name} already")

@@ -11,10 +11,35 @@ import contextlib
 import fcntl
 import os
 
-from smtpmailer.stores.atomic import make_directory, open_new, unlink, write_all
+import attrs
+
+from smtpmailer.stores.atomic import make_directory, open_new, rename_new, unlink, write_all
 from smtpmailer.stores.commit import Batch
 
-__all__ = ["Scratch"]
+__all__ = ["Draft", "Scratch"]
+
+
+@attrs.define
+class Draft:
+    """A file in writing, open until ``close``, which removes it unless it got a name.
+
+    ``path`` is empty once ``publish`` has given it one.
+    """
+
+    path: str
+    _handle: int
+
+    def publish(self, target: str) -> None:
+        """Give it its name; raises FileExistsError when another has that, or OSError."""
+        rename_new(self.path, target)
+        self.path = ""
+
+    def close(self) -> None:
+        """Be done with it, whether it was renamed (by others, too) or not."""
+        os.close(self._handle)
+        if self.path:
+            with contextlib.suppress(OSError):
+                unlink(self.path)
 
 
 class Scratch:
@@ -24,6 +49,7 @@ class Scratch:
         """Use this absolute path; ``prepare`` makes it."""
         self._directory = directory
         self._own = ""
+        self._name = ""
         self._handle = -1
         self._count = 0
 
@@ -37,6 +63,7 @@ class Scratch:
             # A sweep by another process may have come between; then another one is made.
             if handle >= 0 and os.path.isdir(own):
                 self._own, self._handle = own, handle
+                self._name = os.path.basename(own)
             elif handle >= 0:
                 os.close(handle)
 
@@ -58,25 +85,26 @@ class Scratch:
     def fresh_id(self) -> str:
         """Give an id that no process has used or will use."""
         self._count += 1
-        return f"{os.path.basename(self._own)}-{self._count}"
+        return f"{self._name}-{self._count}"
+
+    def draft(self, batch: Batch, content: bytes) -> Draft:
+        """Write a file that is durable at the batch's next sync; raises OSError."""
+        path = f"{self._own}/{self.fresh_id()}"
+        handle = open_new(path)
+        draft = Draft(path, handle)
+        try:
+            write_all(handle, content)
+        except OSError:
+            draft.close()
+            raise
+        batch.files.append(handle)
+        return draft
 
     def write(self, batch: Batch, stack: contextlib.ExitStack, content: bytes) -> str:
-        """Write a file that is durable at the batch's next sync, and give its path.
-
-        The stack closes it, and removes it unless it was renamed away. Raises OSError.
-        """
-        path = os.path.join(self._own, self.fresh_id())
-        handle = open_new(path)
-        stack.callback(_forget, path, handle)
-        write_all(handle, content)
-        batch.files.append(handle)
-        return path
-
-
-def _forget(path: str, handle: int) -> None:
-    os.close(handle)
-    with contextlib.suppress(OSError):
-        unlink(path)
+        """Write a file as ``draft`` does and give its path; the stack closes it."""
+        draft = self.draft(batch, content)
+        stack.callback(draft.close)
+        return draft.path
 
 
 def _lock(path: str) -> int:

@@ -71,7 +71,8 @@ class Fault:
         """Count every step of this process from now on."""
         for name in self._STEPS:
             setattr(os, name, self._wrap(name, getattr(os, name)))
-        atomic._libc.syncfs = self._wrap("syncfs", atomic._libc.syncfs)  # type: ignore[attr-defined]
+        for name in ("syncfs", "renameat2"):
+            setattr(atomic._libc, name, self._wrap(name, getattr(atomic._libc, name)))
 
     def _wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def step(*args: Any, **kwargs: Any) -> Any:

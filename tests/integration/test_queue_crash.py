@@ -104,7 +104,7 @@ class CrashTests(SynchronousTestCase):
 
     def test_killed_before_each_step(self) -> None:
         steps = self.kill_at_each_step(torn=False)
-        self.assertEqual(set(Fault._STEPS) | {"syncfs"}, set(steps))
+        self.assertEqual(set(Fault._STEPS) | {"syncfs", "renameat2"}, set(steps))
 
     def test_killed_in_the_middle_of_each_write(self) -> None:
         self.kill_at_each_step(torn=True)

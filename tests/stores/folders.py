@@ -85,6 +85,6 @@ class FolderCase(SynchronousTestCase):
             except StopIteration:
                 return
             # As death leaves it: nothing is cleared up.
-            with mock.patch("smtpmailer.stores.scratch._forget"):
+            with mock.patch("smtpmailer.stores.scratch.Draft.close"):
                 steps.close()
             yield count

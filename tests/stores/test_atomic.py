@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
@@ -14,7 +15,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.errors import StoreError
 from smtpmailer.stores import atomic
-from smtpmailer.stores.scratch import Scratch
 from tests.children import in_child
 from tests.stores.queues import make_place
 
@@ -253,52 +253,62 @@ class FileLockTests(DirectoryCase):
         other.release()
 
 
-class ScratchTests(DirectoryCase):
-    """Unfinished files, and those of the dead."""
+class RenameNewTests(DirectoryCase):
+    """A name is given to a file, and never taken away from another."""
 
-    def test_what_a_dead_process_left_is_swept_and_a_living_one_s_is_not(self) -> None:
-        living, mine = Scratch(self.path("tmp")), Scratch(self.path("tmp"))
-        living.prepare()
-        status = in_child(self.leave)
-        self.assertEqual(status, -9)
-        self.assertEqual(len(os.listdir(self.root / "tmp")), 2)
-        mine.prepare()
-        mine.prepare()
-        mine.sweep()
-        self.assertEqual(len(os.listdir(self.root / "tmp")), 2)
-        living.close()
-        mine.close()
-        mine.close()
-        self.assertEqual(os.listdir(self.root / "tmp"), [])
+    def setUp(self) -> None:
+        super().setUp()
+        self.source, self.target = self.path("a", b"mine"), self.path("b")
 
-    def leave(self) -> None:
-        scratch = Scratch(self.path("tmp"))
-        scratch.prepare()
-        self.path(f"tmp/{os.path.basename(scratch._own)}/1", b"half")
-        os.kill(os.getpid(), 9)
+    def refused(self) -> None:
+        self.path("b", b"another's")
+        with self.assertRaises(FileExistsError) as caught:
+            atomic.rename_new(self.source, self.target)
+        self.assertEqual(caught.exception.filename2, self.target)
+        self.assertEqual((self.root / "b").read_bytes(), b"another's")
+        self.assertEqual((self.root / "a").read_bytes(), b"mine")
 
-    def test_a_sweep_that_comes_between_is_survived(self) -> None:
-        mine, other = Scratch(self.path("tmp")), Scratch(self.path("tmp"))
-        real = os.mkdir
-        swept: list[str] = []
+    def taken(self) -> None:
+        atomic.rename_new(self.source, self.target)
+        self.assertEqual(os.listdir(self.root), ["b"])
+        self.assertEqual((self.root / "b").read_bytes(), b"mine")
 
-        def mkdir(path: str, mode: int) -> None:
-            real(path, mode)
-            if "/tmp/" in path[len(str(self.root)) :] and not swept:
-                swept.append(path)
-                other.sweep()
+    def test_a_free_name_is_taken(self) -> None:
+        self.taken()
 
-        with mock.patch("os.mkdir", mkdir):
-            mine.prepare()
-        self.assertEqual(len(swept), 1)
-        self.assertTrue((self.root / "tmp" / mine._own).is_dir())
-        mine.close()
+    def test_a_name_that_is_taken_stays_so_even_for_an_instant(self) -> None:
+        with mock.patch("os.path.lexists", return_value=False), mock.patch("os.rename"):
+            self.refused()
 
-    def test_ids_are_never_used_twice(self) -> None:
-        ids = set()
-        for _ in range(3):
-            scratch = Scratch(self.path("tmp"))
-            scratch.prepare()
-            ids |= {scratch.fresh_id() for _ in range(5)}
-            scratch.close()
-        self.assertEqual(len(ids), 15)
+    def test_a_link_to_nothing_has_a_name_as_well(self) -> None:
+        os.symlink("nowhere", self.target)
+        self.assertRaises(FileExistsError, atomic.rename_new, self.source, self.target)
+
+    def test_other_faults_are_told(self) -> None:
+        with self.assertRaises(FileNotFoundError) as caught:
+            atomic.rename_new(self.path("none"), self.target)
+        self.assertEqual(caught.exception.filename, self.path("none"))
+
+    def without(self, code: int) -> Any:
+        """Be on a file system that lacks this."""
+
+        def renameat2(*_: object) -> int:
+            ctypes.set_errno(code)
+            return -1
+
+        return mock.patch.object(atomic._libc, "renameat2", renameat2)
+
+    def test_a_file_system_that_lacks_the_call_does_it_in_two_steps(self) -> None:
+        for code in (errno.EINVAL, errno.ENOSYS):
+            with self.without(code):
+                self.taken()
+            os.rename(self.target, self.source)
+            with self.without(code):
+                self.refused()
+            os.unlink(self.target)
+
+    def test_a_library_that_lacks_the_call_does_it_in_two_steps(self) -> None:
+        with mock.patch.object(atomic, "_libc", object()):
+            self.refused()
+            os.unlink(self.target)
+            self.taken()

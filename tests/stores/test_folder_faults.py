@@ -13,6 +13,7 @@ from unittest import mock
 
 from smtpmailer.core.queuestate import FRESH
 from smtpmailer.errors import NoSuchMailError, StoreError
+from smtpmailer.stores import scratch
 from smtpmailer.stores.commit import Batch
 from smtpmailer.stores.graves import Burial
 from smtpmailer.stores.recovery import recover
@@ -25,15 +26,17 @@ class FailureTests(FolderCase):
 
     @contextlib.contextmanager
     def failing(self, call: str, code: int, part: str = "") -> Iterator[None]:
-        """Let one of the system's calls fail for paths that hold ``part``."""
-        real = getattr(os, call)
+        """Let a call of ``os``, or one of our steps, fail for paths that hold ``part``."""
+        where, real = f"os.{call}", getattr(os, call, None)
+        if real is None:
+            where, real = f"smtpmailer.stores.scratch.{call}", getattr(scratch, call)
 
         def fail(*args: Any, **kwargs: Any) -> Any:
             if any(part in str(arg) for arg in args):
                 raise OSError(code, os.strerror(code), str(args[0]))
             return real(*args, **kwargs)
 
-        with mock.patch(f"os.{call}", fail):
+        with mock.patch(where, fail):
             yield
 
     def fail_sync(self, operation: Steps, at: int) -> None:
@@ -52,7 +55,7 @@ class FailureTests(FolderCase):
             self.assertEqual(os.listdir(self.folder.scratch._own), [])
 
     def test_a_put_on_a_full_disk_leaves_nothing(self) -> None:
-        calls = (("write", ""), ("rename", "/new/"), ("rename", str(self.place.waiting / ONE)))
+        calls = (("write", ""), ("rename", "/new/"), ("rename_new", ONE))
         for call, part in calls:
             with self.failing(call, errno.ENOSPC, part), self.assertRaises(OSError):
                 self.put(state=tried_state())
