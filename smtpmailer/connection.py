@@ -25,6 +25,7 @@ half-closed client gets all its answers. Every wait has a limit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.interfaces import (
@@ -124,6 +125,7 @@ class JsonProtocol(LineReceiver):
         self._pending_bytes = 0
         self._paused = False
         self._written = False
+        self._write_some: Callable[[bytes], int | BaseException] | None = None
         idle = self._limits.idle_timeout
         self._alarm = Alarm(factory.clock, self._deadline, self._expire, idle)
 
@@ -134,6 +136,8 @@ class JsonProtocol(LineReceiver):
         self._active_at = self._clock.seconds()
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
+            if not self._is_tls:
+                self._write_some = getattr(self.transport, "writeSomeData", None)
         self.transport.registerProducer(self, True)
         self._factory.opened(self)
         if self.refusal is not None:
@@ -185,8 +189,7 @@ class JsonProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Carry out what was received all the same, now that the connection is gone."""
-        why = reason.getErrorMessage()
-        self._log.debug("connection from {peer} closed: {why}", peer=self.peer, why=why)
+        self._log.debug("connection from {peer} closed: {why}", peer=self.peer, why=reason.value)
         self._lost = True
         self._input_over = True
         self._forget_pending()
@@ -228,7 +231,22 @@ class JsonProtocol(LineReceiver):
         if not self._lost:
             self._written = True
             self._active_at = self._clock.seconds()
-            self.transport.write(answers)
+            self.transport.write(self._written_at_once(answers))
+
+    def _written_at_once(self, answers: bytes) -> bytes:
+        """Give the kernel what it takes now; gives the rest.
+
+        A transport's own ``write`` waits for the reactor's next turn, and asks it for that and
+        takes it back: half the cost of a small answer. It is left to that once it has a rest.
+        """
+        if self._write_some is None:
+            return answers
+        taken = self._write_some(answers)
+        if taken == len(answers):
+            return b""
+        self._write_some = None
+        # What is no number says that the connection is gone, and the transport finds that out too.
+        return answers[taken:] if isinstance(taken, int) else answers
 
     def _progressed(self) -> None:
         if not self._lost:

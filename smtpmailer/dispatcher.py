@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpmailer.core.documents import Document
 from smtpmailer.core.grants import EVERYTHING, Grant
 from smtpmailer.core.replies import MISSING, Reply, error
 from smtpmailer.core.requests import Arguments
-from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import (
     ClientError,
     FramingError,
@@ -140,7 +140,16 @@ class Dispatcher:
         """Carry out one whole document; see IDispatcher."""
         if document.error is not None:
             return succeed(self.reject(document.error, peer))
-        return self._answer(document.value, peer)
+        value = document.value
+        fields = value if isinstance(value, dict) else {}
+        name = self._name(fields)
+        # No coroutine: it would take a third of the time that a small request takes.
+        if self._auth is None:
+            reply = self._carry_out(EVERYTHING, name, value, peer)
+        else:
+            granted = self._auth.check(fields.get("auth", MISSING), peer)
+            reply = granted.addCallback(self._carry_out, name, value, peer)
+        return reply.addBoth(self._finished, name, fields, peer)
 
     def reject(self, fault: ClientError, peer: str) -> Reply:
         """Answer for input that never became a request; see IDispatcher."""
@@ -167,44 +176,49 @@ class Dispatcher:
                 return key
         return None
 
-    @returns_deferred
-    async def _answer(self, value: Any, peer: str) -> Reply:
-        """Answer, whatever happens."""
-        fields = value if isinstance(value, dict) else {}
-        name = self._name(fields)
-        try:
-            reply = await self._carry_out(name, value, peer)
-        except RequestInvalidError as fault:
-            reply = error(fault.errors, "invalid payload")
-        except NoRecipientError as fault:
-            reply = error(str(fault), "invalid payload")
-        except Exception:  # noqa: BLE001 - the one place that turns exceptions into replies
-            self._log.failure("request from {peer} failed", peer=peer)
-            reply = error(None, "exception occurred")
-        return _finish(reply, name, fields)
-
-    async def _carry_out(self, name: str | None, value: Any, peer: str) -> Reply:
-        """Answer a request that may be made; see ``_answer`` for what it raises."""
-        grant: Grant | None = EVERYTHING
-        if self._auth is not None:
-            password = value.get("auth", MISSING) if isinstance(value, dict) else MISSING
-            grant = await self._auth.check(password, peer)
+    def _carry_out(
+        self, grant: Grant | None, name: str | None, value: Any, peer: str
+    ) -> Deferred[Reply]:
+        """Answer a request that ``grant`` may allow; fails as its handler does."""
         if grant is None:
-            return _UNAUTHORIZED
+            return succeed(_UNAUTHORIZED)
         try:
             refusal = self._refuse(name, value, grant, peer)
             if name is None or refusal is not None:
-                return error(None, refusal)
-            return await self._handlers[name](_arguments(name, value, peer, grant))
-        except NotAllowedError as fault:
-            self._log.warn(
-                "unauthorized request {name} from {peer} with key {key}: {why}",
-                name=_shown(name),
-                peer=peer,
-                key=grant.name,
-                why=str(fault),
-            )
-            return _UNAUTHORIZED
+                return succeed(error(None, refusal))
+            reply = self._handlers[name](_arguments(name, value, peer, grant))
+        except Exception:  # noqa: BLE001 - a Deferred fails instead
+            reply = fail()
+        return reply if grant is EVERYTHING else reply.addErrback(self._denied, name, peer, grant)
+
+    def _denied(self, failure: Failure, name: str | None, peer: str, grant: Grant) -> Reply:
+        """Answer what a client's key does not allow; the log says why."""
+        failure.trap(NotAllowedError)
+        self._log.warn(
+            "unauthorized request {name} from {peer} with key {key}: {why}",
+            name=_shown(name),
+            peer=peer,
+            key=grant.name,
+            why=str(failure.value),
+        )
+        return _UNAUTHORIZED
+
+    def _finished(
+        self, reply: Reply | Failure, name: str | None, fields: Mapping[str, Any], peer: str
+    ) -> Reply:
+        if isinstance(reply, Failure):
+            reply = self._failed(reply, peer)
+        return _finish(reply, name, fields)
+
+    def _failed(self, failure: Failure, peer: str) -> Reply:
+        """Answer, whatever happened: the one place that turns exceptions into replies."""
+        fault = failure.value
+        if isinstance(fault, RequestInvalidError):
+            return error(fault.errors, "invalid payload")
+        if isinstance(fault, NoRecipientError):
+            return error(str(fault), "invalid payload")
+        self._log.failure("request from {peer} failed", failure, peer=peer)
+        return error(None, "exception occurred")
 
     def _refuse(self, name: str | None, value: Any, grant: Grant, peer: str) -> str | None:
         """Give the message that refuses the request before its handler, or None.

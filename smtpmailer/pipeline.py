@@ -150,16 +150,20 @@ class Pipeline:
         self._slots.append(slot)
         self._running += 1
         self._exclusive = not self.dispatcher.may_overlap(document)
-        answer = self.dispatcher.handle(document, self.peer).addCallback(Reply.encode)
-        answer.addErrback(self._unanswerable).addCallback(self._answered, slot)
+        self.dispatcher.handle(document, self.peer).addBoth(self._answered, slot)
 
-    def _unanswerable(self, failure: Failure) -> bytes:
-        """Answer all the same when a reply is no JSON: the client must not wait for ever."""
-        self._log.failure("answer for {peer} failed", failure=failure, peer=self.peer)
-        return _EXCEPTION
+    def _encoded(self, reply: Reply | Failure) -> bytes:
+        """Give an answer's bytes, whatever happened: the client must not wait for ever."""
+        try:
+            if isinstance(reply, Failure):
+                reply.raiseException()
+            return reply.encode()
+        except Exception:  # noqa: BLE001 - also a reply that is no JSON
+            self._log.failure("answer for {peer} failed", peer=self.peer)
+            return _EXCEPTION
 
-    def _answered(self, answer: bytes, slot: _Slot) -> None:
-        slot.answer = answer
+    def _answered(self, reply: Reply | Failure, slot: _Slot) -> None:
+        slot.answer = self._encoded(reply)
         self._running -= 1
         self._exclusive = False
         self.load.requests_in_flight -= 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableDescriptor
+from twisted.internet.interfaces import IHalfCloseableDescriptor, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -39,15 +39,62 @@ class HalfCloseableTransport(StringTransport):
         """Do nothing; our half-close is seen by ``half_closed``."""
 
 
+@implementer(ITCPTransport)
+class KernelTransport(HalfCloseableTransport):
+    """A transport as TCP's over a kernel that takes ``room`` bytes of each write, then blocks.
+
+    ``waited`` is what had to wait for the reactor.
+    """
+
+    def __init__(self, room: int | Exception) -> None:
+        """Have room for so many bytes, or be an error."""
+        super().__init__()
+        self.room = room
+        self.waited: list[bytes] = []
+
+    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: FBT001 - Twisted's interface
+        """Do nothing."""
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: FBT001 - Twisted's interface
+        """Do nothing."""
+
+    def getTcpNoDelay(self) -> bool:
+        """Give nothing of interest."""
+        return False
+
+    def getTcpKeepAlive(self) -> bool:
+        """Give nothing of interest."""
+        return False
+
+    def writeSomeData(self, data: bytes) -> int | Exception:
+        """Take what there is room for."""
+        if isinstance(self.room, Exception):
+            return self.room
+        taken = data[: self.room]
+        self.io.write(taken)
+        return len(taken)
+
+    def write(self, data: bytes) -> None:
+        """Take what waits for the reactor."""
+        if data:
+            self.waited.append(data)
+        super().write(data)
+
+
 class Client:
     """The far end of one connection."""
 
-    def __init__(self, factory: JsonFactory, host: str = "192.0.2.1") -> None:
+    def __init__(
+        self,
+        factory: JsonFactory,
+        host: str = "192.0.2.1",
+        transport: HalfCloseableTransport | None = None,
+    ) -> None:
         """Connect."""
         protocol = factory.buildProtocol(IPv4Address("TCP", host, 4711))
         assert isinstance(protocol, JsonProtocol)
         self.protocol = protocol
-        self.transport = HalfCloseableTransport()
+        self.transport = transport or HalfCloseableTransport()
         protocol.makeConnection(self.transport)
 
     def write(self, *pieces: bytes) -> None:

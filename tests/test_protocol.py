@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.testing import StringTransport
 from zope.interface.verify import verifyObject
 
 from smtpmailer.dispatcher import Dispatcher
 from smtpmailer.protocol import ProtocolLimits
-from tests.connections import Client, make_factory
+from tests.connections import Client, KernelTransport, make_factory
 from tests.test_pipeline import PipelineCase
 
 _PING = b'{"ping":1}'
@@ -192,6 +193,31 @@ class TimeTests(_ProtocolCase):
         self.finish(3)
         self.settle()
         self.assertEqual(self.client.messages, [1, 2, 3])
+
+
+class WritingTests(_ProtocolCase):
+    """An answer goes out at once as far as the kernel takes it, and whole in any case."""
+
+    def written(self, room: int | Exception) -> list[bytes]:
+        """Ask twice over a kernel with so much room; give what had to wait."""
+        transport = KernelTransport(room)
+        client = Client(self.factory, transport=transport)
+        client.write(_PING)
+        client.write(_PING)
+        self.assertEqual(client.messages, ["pong", "pong"])
+        return transport.waited
+
+    def test_what_the_kernel_takes_does_not_wait_for_the_reactor(self) -> None:
+        self.assertEqual(self.written(1000), [])
+
+    def test_the_rest_waits_and_what_follows_waits_behind_it(self) -> None:
+        first, second = self.written(10)
+        self.assertEqual(len(first), len(second) - 10)
+
+    def test_a_kernel_without_room_and_a_connection_that_is_gone_make_all_wait(self) -> None:
+        for room in (0, ConnectionLost()):
+            first, second = self.written(room)
+            self.assertEqual(first, second)
 
 
 class BackPressureTests(_ProtocolCase):

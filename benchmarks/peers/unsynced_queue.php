@@ -5,7 +5,9 @@
 declare(strict_types=1);
 
 [, $port, $directory] = $argv;
-$server = stream_socket_server("tcp://127.0.0.1:$port", $code, $text);
+$context = stream_context_create(['socket' => ['backlog' => 1024, 'tcp_nodelay' => true]]);
+$flags = STREAM_SERVER_BIND | STREAM_SERVER_LISTEN;
+$server = stream_socket_server("tcp://127.0.0.1:$port", $code, $text, $flags, $context);
 if ($server === false) {
     fwrite(STDERR, "$text\n");
     exit(1);
