@@ -97,7 +97,11 @@ def compare() -> int:
 
 def ours(smtp_port: int) -> tuple[float, list[float]]:
     """Send all mails through a fresh service; give the total time and the pings' times."""
-    settings = {"SMTP_PORT": smtp_port, "MAILER_LOG_LEVEL": "warning"}
+    settings = {
+        "SMTP_PORT": smtp_port,
+        "SMTP_MAX_CONNECTIONS": MAILS,
+        "MAILER_LOG_LEVEL": "warning",
+    }
     service = Service(settings)
     try:
         service.ready()

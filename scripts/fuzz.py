@@ -129,26 +129,12 @@ def _dispatcher() -> Dispatcher:
     store = MemoryQueueStore()
     queue, dead = QueueService(store, tools), DeadLetterService(store, store.is_name)
     handlers = {
-        "queueMail": queue.queue_mail,
-        "getQueueList": queue.get_list,
-        "getQueuedMail": queue.get,
-        "updateQueuedMail": queue.update,
-        "removeQueuedMail": queue.remove,
-        "clearQueue": queue.clear,
-        "getFailedList": dead.get_list,
-        "getFailedMail": dead.get,
-        "retryFailedMail": dead.retry,
-        "removeFailedMail": dead.remove,
-        "clearFailed": dead.clear,
         "ping": lambda _: succeed(success(message="pong")),
         "status": lambda _: succeed(success(message="status")),
         "sendMail": mail.send_mail,
-        "getTemplateList": templates.get_list,
-        "getTemplate": templates.get,
-        "addTemplate": templates.add,
-        "updateTemplate": templates.update,
-        "removeTemplate": templates.remove,
-        "clearTemplate": templates.clear,
+        **queue.handlers(),
+        **dead.handlers(),
+        **templates.handlers(),
     }
     gates = Gates(
         queue_enabled=True,

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# See to it that the servers which the tests talk to are there; installs what is missing when it may.
+# See to it that the servers which the tests talk to are there, and the languages of the clients in
+# clients/; installs what is missing when it may.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -9,6 +10,14 @@ export PATH
 missing=
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v postfix >/dev/null 2>&1 || missing="$missing postfix"
+command -v bsd-mailx >/dev/null 2>&1 || missing="$missing bsd-mailx"
+command -v go >/dev/null 2>&1 || missing="$missing golang-go"
+command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+command -v php >/dev/null 2>&1 || missing="$missing php-cli"
+command -v ruby >/dev/null 2>&1 || missing="$missing ruby"
+# Another nc has other options.
+nc -h 2>&1 | grep -q OpenBSD || missing="$missing netcat-openbsd"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

@@ -1,47 +1,62 @@
 # SPDX-License-Identifier: MIT
-"""A synchronous client of the service's JSON API, on plain sockets and ssl.
+"""A client of the service's JSON API, on plain sockets and ssl.
 
     with Client("127.0.0.1", 3000) as client:
         client.send_mail({"to": ["a@b.test"], "ccList": [], "bccList": [],
                           "subject": "Hello", "body": "Hi."})
 
 One client is one connection: made at the first request, kept for the next ones, made anew when the
-service has closed it in between. A request that was written is never written again by itself,
-because a mail may have gone out. Not for use by several threads at once.
+service has closed it in between. Not for use by several threads at once. ``client_asyncio`` and
+``client_twisted`` have the same methods for programs with an event loop.
+
+What is tried again. With ``retry_for`` a request is repeated where that can't do anything twice:
+the service could not be connected to, said that it did not look at the request, or the request
+only reads. A ``sendMail`` or ``queueMail`` that was written, in part or whole, is never written
+again: the service does not remember requests, so a second one is a second mail. An ``id`` changes
+nothing about that; it comes back in the answer, and the client checks that it does. Who gets
+ServiceUnreachableError with ``maybe_done`` has to choose between a mail too many and none.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
-from smtpmailer.errors import (
-    ServiceAnswerError,
-    ServiceProtocolError,
-    ServiceUnreachableError,
+from smtpmailer.client_common import (
+    ANSWER_LIMIT_BYTES,
+    CHUNK_BYTES,
+    CONNECT_LIMIT,
+    DEFAULT_TIMEOUT,
+    FAREWELL_LIMIT,
+    Request,
+    may_repeat,
+    pauses,
+    place,
+    succeeded,
+    tls_context,
+    unheard,
+    why,
 )
+from smtpmailer.errors import ServiceProtocolError, ServiceUnreachableError
 
 __all__ = ["DEFAULT_TIMEOUT", "Client"]
-
-#: Seconds; above the service's own default for a whole SMTP dialogue (``MAILER_TIMEOUT``, 300).
-DEFAULT_TIMEOUT: Final = 330.0
-_CONNECT_LIMIT: Final = 10.0
-_ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
-_CHUNK_BYTES: Final = 65536
 
 
 class Client:
     """Talks to one service.
 
-    ``tls`` is False for plain TCP, True for TLS with the system's trust, or a context of one's own;
-    ``server_name`` is the name the certificate has to carry when it is not ``host``. ``auth`` is
-    the service's password (``MAILER_AUTH``). ``timeout`` (seconds) bounds every request as a whole.
-    ``clock`` gives monotonic seconds.
+    ``tls`` is False for plain TCP, True for TLS with the system's trust or that of ``ca_file``
+    (PEM), or a context of one's own; ``server_name`` is the name the certificate has to carry when
+    it is not ``host``. ``auth`` is the service's password (``MAILER_AUTH``). ``timeout`` (seconds)
+    bounds every request as a whole, ``retry_for`` (seconds) how long it is tried again.
+    ``clock`` gives monotonic seconds, ``sleep`` waits for some.
+
+    Raises OSError for a ``ca_file`` that can't be read, ValueError when it goes with no TLS.
     """
 
     def __init__(  # noqa: PLR0913 - keyword options of a public constructor
@@ -50,18 +65,23 @@ class Client:
         port: int = 3000,
         *,
         tls: bool | ssl.SSLContext = False,
+        ca_file: str | None = None,
         auth: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        retry_for: float = 0.0,
         server_name: str | None = None,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._host = host
         self._port = port
-        self._tls = tls
+        self._tls = tls_context(tls, ca_file)
         self._auth = auth
         self._timeout = timeout
+        self._retry_for = retry_for
         self._server_name = server_name or host
         self._clock = clock
+        self._sleep = sleep
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -80,7 +100,7 @@ class Client:
     @property
     def where(self) -> str:
         """The service's address as ``host:port``, for messages."""
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        return place(self._host, self._port)
 
     def close(self) -> None:
         """Close the connection; the next request makes a new one."""
@@ -97,33 +117,62 @@ class Client:
         Raises ServiceUnreachableError (see its ``maybe_done``), ServiceProtocolError, and
         ValueError or TypeError for a document that is not JSON.
         """
-        raw = self._encode(document)
-        deadline = self._clock() + self._timeout
-        connection = self._connection(deadline)
-        try:
-            line = self._exchange(connection, raw, deadline)
-        except BaseException:
-            # Whatever ended it, a late answer must not be taken for the next request's.
-            self.close()
-            raise
-        return self._decode(line)
+        request = Request.of(document, self._auth)
+        begun = self._clock()
+        patience = begun + min(self._retry_for, self._timeout)
+        waits = pauses()
+        while True:
+            pause = next(waits)
+            try:
+                answer = self._attempt(request, begun + self._timeout)
+            except ServiceUnreachableError as error:
+                if not may_repeat(error, request) or self._clock() + pause >= patience:
+                    raise
+            else:
+                if not unheard(answer):
+                    return answer
+                self.close()
+                if self._clock() + pause >= patience:
+                    return answer
+            self._sleep(pause)
 
     def call(self, name: str, argument: Any = None, **more: Any) -> dict[str, Any]:
         """Send the request ``name``; give the answer when it is a success.
 
         Raises ServiceAnswerError when it is not, and what ``request`` raises.
         """
-        answer = self.request({name: argument, **more})
-        if answer["status"] != "success":
-            raise ServiceAnswerError(answer)
-        return answer
+        return succeeded(self.request({name: argument, **more}))
 
-    def send_mail(self, mail: Mapping[str, Any], *, detail: bool = False) -> dict[str, Any]:
+    def send_mail(self, mail: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         """Have a mail (the API's mail object) sent now; give the answer of its success.
 
-        With ``detail`` the answer carries per-recipient outcomes. Raises as ``call`` does.
+        ``more`` stands beside the request's name: with ``detail=True`` the answer carries the
+        outcome for each recipient, an ``id`` comes back in it. Raises as ``call`` does.
         """
-        return self.call("sendMail", mail, **({"detail": True} if detail else {}))
+        return self.call("sendMail", mail, **more)
+
+    def queue_mail(self, mail: Mapping[str, Any], **more: Any) -> str:
+        """Have a mail queued; give its name in the queue, where it is safe. Raises as ``call``."""
+        return str(self.call("queueMail", mail, **more)["data"])
+
+    def forget(self, document: Mapping[str, Any]) -> None:
+        """Send one request without waiting for its answer, on a connection of its own.
+
+        Whether the service took it, nobody will know. Raises ServiceUnreachableError when it could
+        not be written.
+        """
+        request = Request.of(document, self._auth)
+        connection = self._connect(self._clock() + self._timeout)
+        try:
+            connection.settimeout(self._timeout)
+            connection.sendall(request.raw)
+            _part(connection)
+        except OSError as error:
+            raise ServiceUnreachableError(
+                self.where, why(error, "not written"), maybe_done=True
+            ) from error
+        finally:
+            connection.close()
 
     def ping(self) -> float:
         """Have the service answer ``pong``; give the seconds it took. Raises as ``call`` does."""
@@ -138,11 +187,15 @@ class Client:
             raise ServiceProtocolError(f"{self.where}: status is not an object: {data!r}")
         return data
 
-    def _encode(self, document: Mapping[str, Any]) -> bytes:
-        whole = dict(document)
-        if self._auth is not None and whole:
-            whole.setdefault("auth", self._auth)
-        return json.dumps(whole, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    def _attempt(self, request: Request, deadline: float) -> dict[str, Any]:
+        connection = self._connection(deadline)
+        try:
+            line = self._exchange(connection, request.raw, deadline)
+            return request.answer(line, self.where)
+        except BaseException:
+            # Whatever ended it, a late answer must not be taken for the next request's.
+            self.close()
+            raise
 
     def _connection(self, deadline: float) -> socket.socket:
         if self._socket is not None and _gone(self._socket):
@@ -153,19 +206,18 @@ class Client:
 
     def _connect(self, deadline: float) -> socket.socket:
         try:
-            limit = min(_CONNECT_LIMIT, self._left(deadline))
+            limit = min(CONNECT_LIMIT, self._left(deadline))
             plain = socket.create_connection((self._host, self._port), timeout=limit)
         except OSError as error:
-            raise ServiceUnreachableError(self.where, _why(error, "no connection")) from error
+            raise ServiceUnreachableError(self.where, why(error, "no connection")) from error
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is False:
             return plain
-        context = ssl.create_default_context() if self._tls is True else self._tls
         try:
-            return context.wrap_socket(plain, server_hostname=self._server_name)
+            return self._tls.wrap_socket(plain, server_hostname=self._server_name)
         except (OSError, ValueError) as error:
             plain.close()
-            raise ServiceUnreachableError(self.where, _why(error, "no TLS session")) from error
+            raise ServiceUnreachableError(self.where, why(error, "no TLS session")) from error
 
     def _exchange(self, connection: socket.socket, raw: bytes, deadline: float) -> bytes:
         received = bytearray()
@@ -180,7 +232,7 @@ class Client:
             self.close()
             if b"\n" not in received:
                 raise ServiceUnreachableError(
-                    self.where, _why(error, "no answer"), maybe_done=True
+                    self.where, why(error, "no answer"), maybe_done=True
                 ) from error
         line, _, behind = received.partition(b"\n")
         if behind:
@@ -193,11 +245,11 @@ class Client:
         chunk = b""
         while b"\n" not in chunk:
             connection.settimeout(self._left(deadline))
-            chunk = connection.recv(_CHUNK_BYTES)
+            chunk = connection.recv(CHUNK_BYTES)
             if not chunk:
                 raise ConnectionResetError("the service closed the connection")
             received += chunk
-            if len(received) > _ANSWER_LIMIT_BYTES:
+            if len(received) > ANSWER_LIMIT_BYTES:
                 raise ServiceProtocolError(f"{self.where}: the answer does not end")
 
     def _left(self, deadline: float) -> float:
@@ -205,19 +257,6 @@ class Client:
         if left <= 0:
             raise TimeoutError("timed out")
         return left
-
-    def _decode(self, line: bytes) -> dict[str, Any]:
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict) or answer.get("status") not in ("success", "error"):
-            self.close()
-            raise ServiceProtocolError(
-                f"{self.where}: this is not an answer of smtpmailer: {line[:60]!r}; "
-                "is another service listening there, or TLS where plain TCP was used?"
-            )
-        return answer
 
 
 def _gone(connection: socket.socket) -> bool:
@@ -237,19 +276,23 @@ def _rest(connection: socket.socket) -> bytes:
     rest = bytearray()
     try:
         connection.settimeout(0)
-        while chunk := connection.recv(_CHUNK_BYTES):
+        while chunk := connection.recv(CHUNK_BYTES):
             rest += chunk
     except OSError:
         pass
     return bytes(rest)
 
 
-def _why(error: Exception, what: str) -> str:
-    if isinstance(error, TimeoutError):
-        return f"{what} in time"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{what}: the certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"{what}: {error.reason or error}"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{what}: {text}"
+def _part(connection: socket.socket) -> None:
+    """End a connection so that all that was written arrives, whatever comes back unread.
+
+    A socket that is closed with something unread in it resets the connection, and under TLS 1.3
+    there is: the session tickets. They are read with the service's own farewell.
+    """
+    if isinstance(connection, ssl.SSLSocket):
+        connection.settimeout(FAREWELL_LIMIT)
+        # The answer may come before the farewell, which ssl takes for an error.
+        with contextlib.suppress(OSError):
+            connection.unwrap()
+    else:
+        connection.shutdown(socket.SHUT_WR)

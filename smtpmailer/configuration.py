@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -17,7 +18,7 @@ from smtpmailer.core.settings_reading import from_values
 from smtpmailer.errors import EnvFileError, SettingsError
 from smtpmailer.keysfile import load_keys
 
-__all__ = ["DEFAULT_ENV", "file_faults", "load"]
+__all__ = ["DEFAULT_ENV", "Gathered", "check", "file_faults", "gather", "load"]
 
 #: The env file that is read when none is named and there is one.
 DEFAULT_ENV: Final = ".env"
@@ -38,18 +39,30 @@ def load(env_path: str | None, base_path: str | None, environ: Mapping[str, str]
 
     Raises EnvFileError when the env file can't be read, SettingsError with all other faults.
     """
+    return gather(env_path, base_path, environ).settings()
+
+
+def gather(env_path: str | None, base_path: str | None, environ: Mapping[str, str]) -> Gathered:
+    """Read the configuration and make nothing of it yet; see ``load``. Raises EnvFileError."""
     path = Path(base_path or ".", DEFAULT_ENV) if env_path is None else Path(env_path)
-    gathered = _Gathered(str(Path(base_path or path.parent).absolute()))
+    gathered = Gathered(str(Path(base_path or path.parent).absolute()))
     gathered.take_env_file(path, environ, required=env_path is not None)
     gathered.take_named_files(environ)
     gathered.take_environment(environ)
-    return gathered.settings()
+    return gathered
+
+
+def check(gathered: Gathered) -> Settings:
+    """Make settings that can be used; raises SettingsError with all faults, of files too."""
+    settings = gathered.settings()
+    faults = file_faults(settings)
+    if faults:
+        raise SettingsError(faults)
+    return settings
 
 
 def file_faults(settings: Settings) -> list[str]:
     """Say which files and directories in use are missing or closed to us, a line each.
-
-    Also what this release can't do yet, and must not pass over.
 
     A directory that does not exist is none of them when we can make it.
     """
@@ -57,30 +70,43 @@ def file_faults(settings: Settings) -> list[str]:
         *_ssl_faults(settings),
         *_keys_faults(settings),
         *_readable("SMTP_CA_FILE", settings.smtp_ca_file),
+        *_readable("REDIS_CA_FILE", settings.redis_ca_file if settings.redis_enable else ""),
         *_queue_faults(settings),
         *_template_faults(settings),
-        *_unbuilt(settings),
     ]
 
 
-def _unbuilt(settings: Settings) -> Iterator[str]:
-    """Refuse what would otherwise look for mails or templates in the wrong place."""
-    if settings.redis_enable and settings.mailer_queue and settings.redis_store_queue:
-        yield "REDIS_STORE_QUEUE = true: a queue in Redis is not built yet"
-    if settings.redis_enable and settings.email_template and settings.redis_store_template:
-        yield "REDIS_STORE_TEMPLATE = true: templates in Redis are not built yet"
-
-
-class _Gathered:
+class Gathered:
     """Values from all sources so far, later ones over earlier ones."""
 
     def __init__(self, base_path: str) -> None:
+        """Hold nothing yet; ``base_path`` is absolute."""
         self._base_path = base_path
         self._values: dict[str, object] = {}
         self._sources: dict[str, str] = {}
         self._secret_files: list[str] = []
         self._faults: list[str] = []
         self._warnings: list[str] = []
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Gathered:
+        """Read what ``to_bytes`` gave."""
+        fields = json.loads(content)
+        gathered = cls(fields["base_path"])
+        gathered._values = fields["values"]
+        gathered._sources = fields["sources"]
+        gathered._secret_files = fields["secret_files"]
+        return gathered
+
+    def to_bytes(self) -> bytes:
+        """Write it down for another process, secrets included; warnings and faults stay here."""
+        fields = {
+            "base_path": self._base_path,
+            "values": self._values,
+            "sources": self._sources,
+            "secret_files": self._secret_files,
+        }
+        return json.dumps(fields).encode("ascii")
 
     def take_env_file(self, path: Path, environ: Mapping[str, str], *, required: bool) -> None:
         """Read an env file, warning when others can read its secrets."""
@@ -114,6 +140,15 @@ class _Gathered:
         for key in OPTIONS.keys() & environ.keys():
             self._values[key] = environ[key]
             self._sources[key] = "the environment"
+
+    def value(self, key: str) -> Any:
+        """Give one key's value, whatever the others are; raises SettingsError."""
+        option = OPTIONS[key]
+        raw = self._values.get(key)
+        try:
+            return option.kind.read(option.default if raw is None else raw, self._base_path)
+        except ValueError as error:
+            raise SettingsError([f"{key} {error}"]) from None
 
     def settings(self) -> Settings:
         """Make the settings; raise SettingsError with all faults met on the way."""

@@ -16,7 +16,8 @@ ours gives what it has, if we read before we write. So answers to a client that 
 back until it pauses: at first for some milliseconds, later for a turn of the reactor.
 
 Slowing down. Reading stops while the backlog is long or the client does not take its answers;
-nothing is started then that would make more of them.
+nothing is started then that would make more of them. Of a client whose refused requests wait for
+their answers less is read ahead, and nothing is started once these are a few.
 
 Ending. After an error only our half is closed at first and what still comes is thrown away for a
 moment: closing outright would reset the connection and could take the answer with it. A
@@ -56,6 +57,8 @@ __all__ = ["JsonProtocol"]
 _FULL_READ: Final = 16384
 #: A client that writes several requests must pause so long for its first answers (seconds).
 _QUIET: Final = 0.01
+#: Of a client whose refused requests wait for their answers no more is read ahead than this.
+_HELD_BACKLOG: Final = 64 * 1024
 #: After a last error, wait so long for the client to read it and close (seconds).
 _LINGER: Final = 2.0
 #: Seconds that a client has to take its last answers and to agree to the end of TLS.
@@ -177,6 +180,7 @@ class JsonProtocol(LineReceiver):
     def readConnectionLost(self) -> None:
         """Answer everything to a client that half-closed, then close."""
         self._at_eof = True
+        self._factory.dispatcher.leave(self._pipeline.standing)
         if self._closing_since is not None:
             self.transport.loseConnection()
         elif not self._input_over:
@@ -195,6 +199,7 @@ class JsonProtocol(LineReceiver):
         self._forget_pending()
         self._alarm.cancel()
         self._factory.closed(self)
+        self._factory.dispatcher.leave(self._pipeline.standing)
         self._pipeline.blocked = False
         self._pipeline.release()
         self._pipeline.pump()
@@ -262,7 +267,10 @@ class JsonProtocol(LineReceiver):
             return
         full = self._load.buffered_bytes > self._limits.max_buffered_bytes
         crowded = full and self._pipeline.open_requests > 0
-        long = self._pipeline.backlog_bytes > self._limits.max_backlog_bytes
+        most = self._limits.max_backlog_bytes
+        if self._pipeline.standing.held:
+            most = min(most, _HELD_BACKLOG)
+        long = self._pipeline.backlog_bytes > most
         wanted = self._backed_up_since is not None or long or crowded
         if wanted and not self._paused:
             self._paused = True

@@ -9,7 +9,7 @@ password learns nothing more than ``unauthorized request``.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
@@ -22,6 +22,7 @@ from smtpmailer.core.documents import Document
 from smtpmailer.core.grants import EVERYTHING, Grant
 from smtpmailer.core.replies import MISSING, Reply, error
 from smtpmailer.core.requests import Arguments
+from smtpmailer.core.standing import Standing
 from smtpmailer.errors import (
     ClientError,
     FramingError,
@@ -30,12 +31,9 @@ from smtpmailer.errors import (
     NotAllowedError,
     RequestInvalidError,
 )
-from smtpmailer.interfaces import IAuth, IDispatcher
+from smtpmailer.interfaces import Handler, IAuth, IDispatcher
 
 __all__ = ["REQUESTS", "Arguments", "Dispatcher", "Gate", "Gates", "Handler", "Rule"]
-
-#: Carries out one request; the Deferred fires with the reply or fails.
-Handler = Callable[[Arguments], Deferred[Reply]]
 
 _SCALARS: Final = (str, int, float, bool, type(None))
 _SHOWN_CHARACTERS: Final = 80
@@ -136,7 +134,9 @@ class Dispatcher:
         for name in REQUESTS.keys() - handlers.keys():
             self._refusals[name] = f"{REQUESTS[name].gate.value} service is not enabled"
 
-    def handle(self, document: Document, peer: str) -> Deferred[Reply]:
+    def handle(
+        self, document: Document, peer: str, standing: Standing | None = None
+    ) -> Deferred[Reply]:
         """Carry out one whole document; see IDispatcher."""
         if document.error is not None:
             return succeed(self.reject(document.error, peer))
@@ -147,7 +147,7 @@ class Dispatcher:
         if self._auth is None:
             reply = self._carry_out(EVERYTHING, name, value, peer)
         else:
-            granted = self._auth.check(fields.get("auth", MISSING), peer)
+            granted = self._auth.check(fields.get("auth", MISSING), peer, standing or Standing())
             reply = granted.addCallback(self._carry_out, name, value, peer)
         return reply.addBoth(self._finished, name, fields, peer)
 
@@ -161,6 +161,11 @@ class Dispatcher:
         if isinstance(fault, FramingError) and fault.empty:
             return error(None, "payload cannot be empty")
         return error(str(fault), "invalid payload")
+
+    def leave(self, standing: Standing) -> None:
+        """Say that a client asks no more; see IDispatcher."""
+        if self._auth is not None:
+            self._auth.leave(standing)
 
     def may_overlap(self, document: Document) -> bool:
         """Whether this request may run beside others of its connection; see IDispatcher."""

@@ -17,16 +17,22 @@ __all__ = [
     "BusyError",
     "CipherError",
     "ClientError",
+    "ControlError",
     "CronError",
     "EnvFileError",
     "FramingError",
     "LimitError",
+    "MailExistsError",
     "MessageError",
     "NoRecipientError",
     "NoSuchMailError",
     "NoSuchTemplateError",
     "NotAllowedError",
     "OperatorError",
+    "RedisAwayError",
+    "RedisError",
+    "RedisRefusedError",
+    "RedisUnreplicatedError",
     "RemoteError",
     "RequestInvalidError",
     "ServiceAnswerError",
@@ -65,6 +71,10 @@ class ClientError(SmtpMailerError):
 
 class OperatorError(SmtpMailerError):
     """The configuration or the machine has to change."""
+
+
+class ControlError(OperatorError):
+    """Another process of the service can't be asked, did not answer, or refused."""
 
 
 class AddressError(ClientError):
@@ -238,6 +248,47 @@ class CipherError(OperatorError):
 
 class StoreError(OperatorError):
     """A store can't do its work now: a disk is full, gone or read-only, a server is away."""
+
+
+class MailExistsError(StoreError):
+    """Another mail has that name."""
+
+    def __init__(self, name: str) -> None:
+        """Word it."""
+        super().__init__(f"there is another mail {name} already")
+
+
+class RedisError(StoreError):
+    """Redis can't do what was asked of it."""
+
+
+class RedisAwayError(RedisError):
+    """There is no connection to Redis, or no answer came in time.
+
+    When ``sent`` is false the command certainly had no effect; otherwise nobody knows.
+    """
+
+    def __init__(self, text: str, *, sent: bool) -> None:
+        """Keep whether the command was on its way."""
+        super().__init__(text)
+        self.sent = sent
+
+
+class RedisUnreplicatedError(RedisAwayError):
+    """A command took effect, but too few replicas are known to have it (REDIS_WAIT_REPLICAS)."""
+
+    def __init__(self, why: str) -> None:
+        """Keep why."""
+        super().__init__(f"Redis: {why} (REDIS_WAIT_REPLICAS)", sent=True)
+
+
+class RedisRefusedError(RedisError):
+    """Redis answered with an error; ``code`` is its first word, such as NOPERM or OOM."""
+
+    def __init__(self, words: str) -> None:
+        """Keep Redis's words."""
+        super().__init__(f"Redis refused: {words}")
+        self.code = words.partition(" ")[0]
 
 
 class NoSuchMailError(ClientError):

@@ -6,8 +6,8 @@ A Deferred promised here always fires: each implementation bounds its own waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import Interface
 
@@ -32,10 +32,14 @@ if TYPE_CHECKING:
         StoredMail,
     )
     from smtpmailer.core.queuestate import MailState
+    from smtpmailer.core.redisvalues import RedisScript, RedisState, Word
     from smtpmailer.core.replies import Reply
+    from smtpmailer.core.requests import Arguments
+    from smtpmailer.core.standing import Standing
     from smtpmailer.errors import ClientError
 
 __all__ = [
+    "Handler",
     "IAttachments",
     "IAuth",
     "ICounters",
@@ -44,12 +48,16 @@ __all__ = [
     "IQueue",
     "IQueueRun",
     "IQueueStore",
+    "IRedis",
     "ISender",
     "ITemplateStore",
     "IThreads",
 ]
 
 _T = TypeVar("_T")
+
+#: Carries out one request; the Deferred fires with the reply or fails.
+Handler = Callable[["Arguments"], "Deferred[Reply]"]
 
 
 class IThreads(Interface):
@@ -76,13 +84,17 @@ class IAttachments(Interface):
 class IAuth(Interface):
     """Decides whether a request is allowed; used only when authentication is on."""
 
-    def check(password: object, peer: str) -> Deferred[Grant | None]:
+    def check(password: object, peer: str, standing: Standing) -> Deferred[Grant | None]:
         """Fire with what ``password`` allows, or None when it is none of the right ones.
 
         ``password`` is whatever JSON value the request carried as ``auth``, or
-        ``core.replies.MISSING``; anything but a text is wrong. ``peer`` is the client's address.
+        ``core.replies.MISSING``; anything but a text is wrong. ``peer`` is the client's address,
+        ``standing`` that of its connection, which is kept up to date here.
         None may come late on purpose.
         """
+
+    def leave(standing: Standing) -> None:
+        """Say that a client has closed its half or is gone: perhaps nobody reads its answers."""
 
     def admit(grant: Grant, request: str) -> str:
         """Say for the log why a request of this name is refused now; empty when it is not.
@@ -118,15 +130,19 @@ class ICounters(Interface):
 class IDispatcher(Interface):
     """Answers requests; one for the whole process, no state per connection."""
 
-    def handle(document: Document, peer: str) -> Deferred[Reply]:
+    def handle(document: Document, peer: str, standing: Standing | None = None) -> Deferred[Reply]:
         """Carry out one whole document that came from ``peer`` (an address, for the log).
 
+        ``standing`` belongs to the connection; without one the request has that of a new one.
         Always fires with a reply, never fails: an unexpected exception is logged and answered
         ``exception occurred``.
         """
 
     def reject(fault: ClientError, peer: str) -> Reply:
         """Answer for input that never became a request (malformed, empty, over a limit)."""
+
+    def leave(standing: Standing) -> None:
+        """Say that a client has closed its half or is gone; its requests are carried out still."""
 
     def may_overlap(document: Document) -> bool:
         """Whether this request may run beside others of its connection (see protocol)."""
@@ -177,7 +193,10 @@ class IQueueStore(Interface):
 
 
 class IQueueRun(Interface):
-    """The side of a queue store that delivers; one process at a time runs a queue."""
+    """The side of a queue store that delivers; one process at a time runs a queue.
+
+    In Redis any number of them do, and ``acquire`` always works.
+    """
 
     def acquire() -> Deferred[bool]:
         """Become the one that runs the queue; fires with whether it worked."""
@@ -198,11 +217,26 @@ class IQueueRun(Interface):
     def claim(now: float, limit: int) -> Deferred[tuple[StoredMail, ...]]:
         """Take at most ``limit`` mails that are due at ``now``, longest due first.
 
-        A claimed mail is in no list, and can't be changed or removed, until it is settled.
+        A claimed mail is in no list, and can't be changed or removed, until it is settled. Where
+        several processes run a queue, mails that another one had claimed and left come first
+        (``abandoned``): they are to be judged like those that ``recover`` finds.
         """
 
     def next_due() -> float | None:
         """Give the time (Unix seconds) at which the first waiting mail is due."""
+
+    def hasten(name: str, due: float) -> bool:
+        """Let a waiting mail be due at ``due`` (Unix seconds) if it is not before; cheap, no I/O.
+
+        Tells whether it is: not when it is gone, held or claimed, nor where the store can't do
+        that. It is not remembered beyond this run.
+        """
+
+    def look_around(now: float) -> Deferred[None]:
+        """Notice what other programs did to the queue, where the store is not told of that.
+
+        May be called at any time and often: how seldom it looks is the store's own affair.
+        """
 
     def mark(name: str, state: MailState) -> Deferred[None]:
         """Make a claimed mail's state durable; fails with NoSuchMailError when it is none."""
@@ -240,6 +274,44 @@ class IDeadLetters(Interface):
 
     def clear_failed() -> Deferred[int]:
         """Remove all dead letters; fires with their number."""
+
+
+class IRedis(Interface):
+    """A Redis server, the master of those it may have, over connections that come and go.
+
+    Commands that are under way at the same time may be carried out in any order. No command may
+    change the state of its connection (MULTI, SELECT, SUBSCRIBE) or wait (BLPOP): scripts do what
+    has to be one step. Each Deferred fires with Redis's reply, in which a text is bytes, a number
+    int, nothing None, and an array a list of these. It fails, within the limit of an answer, with
+    RedisAwayError (``sent`` tells whether the command may have had its effect) or
+    RedisRefusedError; while Redis is away it fails at once.
+    """
+
+    def call(*words: Word) -> Deferred[Any]:
+        """Carry out one command."""
+
+    def run(
+        script: RedisScript,
+        keys: Sequence[Word],
+        words: Sequence[Word] = (),
+        *,
+        replicated: bool = False,
+    ) -> Deferred[Any]:
+        """Carry out a script as one step, with all keys that it uses and further words.
+
+        With ``replicated`` it fires once as many replicas have the change as are asked for
+        (REDIS_WAIT_REPLICAS); fails with RedisUnreplicatedError when they are too few or too slow,
+        and the change is made all the same.
+        """
+
+    def state() -> RedisState:
+        """Say whether Redis can be used now; cheap, no I/O."""
+
+    def tried() -> Deferred[None]:
+        """Fire when the first attempt to connect has ended, well or not."""
+
+    def watch(changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever Redis has become usable, or ceased to be."""
 
 
 class ITemplateStore(Interface):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -15,6 +15,9 @@ from smtpmailer.coroutines import returns_deferred
 
 __all__ = ["OrderedService", "Part"]
 
+#: Seconds that a child has to stop when the others took all the time.
+_MOMENT: Final = 1.0
+
 
 def _nothing() -> None:
     """Do nothing."""
@@ -23,18 +26,19 @@ def _nothing() -> None:
 class OrderedService(MultiService):
     """A MultiService that stops its children one by one, last started first.
 
-    Twisted's own stops all at once. Each child has ``stop_limit`` seconds; one that fails or
-    takes longer is logged and the next one's turn comes all the same. ``stopService`` fires when
-    all have had their turn and may be called again meanwhile.
+    Twisted's own stops all at once. Together they have ``stop_limit`` seconds, or any time when it
+    is None; one that fails or takes longer is logged and the next one's turn comes all the same,
+    for a moment at least. ``stopService`` fires when all have had their turn and may be called
+    again meanwhile.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, stop_limit: float) -> None:
+    def __init__(self, clock: IReactorTime, stop_limit: float | None) -> None:
         """Make it without children; add them in the order in which they are to start."""
         super().__init__()
         self._clock = clock
-        self._stop_limit = stop_limit
+        self.stop_limit = stop_limit
         self._stopping: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
 
@@ -56,13 +60,19 @@ class OrderedService(MultiService):
 
     @returns_deferred
     async def _stop_all(self) -> None:
+        begun_at = self._clock.seconds()
         for child in reversed(list(self)):
-            await self._stop_one(child)
+            left = None
+            if self.stop_limit is not None:
+                left = max(_MOMENT, begun_at + self.stop_limit - self._clock.seconds())
+            await self._stop_one(child, left)
 
-    async def _stop_one(self, child: IService) -> None:
+    async def _stop_one(self, child: IService, limit: float | None) -> None:
         try:
             stopped = maybeDeferred(child.stopService)
-            await stopped.addTimeout(self._stop_limit, self._clock)
+            if limit is not None:
+                stopped.addTimeout(limit, self._clock)
+            await stopped
         except Exception:  # noqa: BLE001 - the next child's turn comes all the same
             self._log.failure("{child} did not stop as it should", child=child)
 

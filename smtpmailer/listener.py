@@ -14,10 +14,14 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTCP
 from twisted.logger import Logger
 
-__all__ = ["Listener", "at_once"]
+__all__ = ["Listener", "at_once", "open_socket"]
 
 #: Connections that the kernel holds until we take them.
 _BACKLOG = 1024
+
+
+def _nothing(_taking: bool) -> None:  # noqa: FBT001 - a callback's
+    """Do nothing."""
 
 
 def at_once() -> Deferred[None]:
@@ -37,21 +41,26 @@ class Listener(Service):
     def __init__(
         self,
         reactor: IReactorTCP,
-        address: str,
-        port: int,
+        address: tuple[str, int],
         factory: Any,
         ready: Callable[[], Deferred[None]] = at_once,
+        *,
+        open_port: Callable[[Any], Any] | None = None,
+        told: Callable[[bool], None] = _nothing,
     ) -> None:
-        """Listen on an IP address, or on what a host name resolves to; port 0 is any free one.
+        """Listen on an IP address, or on what a host name resolves to; with port 0 on any free one.
 
         ``ready`` is asked at the start; when it fails, what is there is served all the same.
+        ``open_port`` gives the port for a factory where somebody has opened it already. ``told``
+        is called with True when connections are taken, and with False when no more are.
         """
         self.setName("listener")
         self._reactor = reactor
-        self._address = address
-        self._port = port
+        self._address, self._port = address
         self._factory = factory
         self._ready = ready
+        self._open_port = open_port or self._listen
+        self._told = told
         self._listening: Any = None  # a tcp.Port, or a test's
 
     def privilegedStartService(self) -> None:
@@ -76,6 +85,7 @@ class Listener(Service):
         if waited:
             self._listening.startReading()
         self._log.info("listening on {address}", address=self.address(), notice=True)
+        self._told(True)
 
     def stopService(self) -> Deferred[Any]:
         """Close the port; fires when it is closed."""
@@ -83,6 +93,7 @@ class Listener(Service):
         listening, self._listening = self._listening, None
         if listening is None:
             return succeed(None)
+        self._told(False)
         return maybeDeferred(listening.stopListening)
 
     def address(self) -> str:
@@ -96,13 +107,38 @@ class Listener(Service):
         if self._listening is not None:
             return
         try:
-            self._listening = self._reactor.listenTCP(
-                self._port, self._factory, backlog=_BACKLOG, interface=_resolve(self._address)
-            )
+            self._listening = self._open_port(self._factory)
         except (CannotListenError, OSError) as error:
             raise SystemExit(
                 f"smtpmailer: can't listen on {self.address()}: {_why(error)}"
             ) from None
+
+    def _listen(self, factory: Any) -> Any:
+        return self._reactor.listenTCP(
+            self._port, factory, backlog=_BACKLOG, interface=_resolve(self._address)
+        )
+
+
+def open_socket(address: str, port: int) -> socket.socket:
+    """Give a socket that listens there, for processes that share it; raises SystemExit.
+
+    Nothing is taken from it yet.
+    """
+    shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    try:
+        host = _resolve(address)
+        made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((host, port))
+            made.listen(_BACKLOG)
+            made.setblocking(False)
+        except OSError:
+            made.close()
+            raise
+    except OSError as error:
+        raise SystemExit(f"smtpmailer: can't listen on {shown}: {_why(error)}") from None
+    return made
 
 
 def _resolve(address: str) -> str:

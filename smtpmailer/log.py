@@ -1,18 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""Log events to lines: one event, one line, nothing in it that could forge another."""
+"""Log events to lines, as text or JSON: one event, one line, nothing that could forge another."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import syslog
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from zope.interface import implementer
 
-__all__ = ["LEVELS", "LineObserver", "escape", "severity", "syslog_writer"]
+__all__ = [
+    "FORMATS",
+    "LEVELS",
+    "LineObserver",
+    "escape",
+    "json_line",
+    "severity",
+    "syslog_writer",
+    "text_line",
+]
 
 #: MAILER_LOG_LEVEL's words, least severe first.
 LEVELS: Final = ("debug", "info", "notice", "warning", "error")
@@ -31,6 +42,8 @@ _SYSLOG: Final = {
     "warning": syslog.LOG_WARNING,
     "error": syslog.LOG_ERR,
 }
+# What the legacy log adds to an event, and what says how it is shown.
+_HIDDEN: Final = frozenset({"format", "isError", "message", "notice", "more", "system"})
 # C0, DEL, C1, the line and paragraph separators, the marks that reorder text, lone surrogates.
 _UNSAFE: Final = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -50,14 +63,63 @@ def severity(event: LogEvent) -> str:
     return "notice" if level == "info" and event.get("notice") else level
 
 
+def text_line(event: LogEvent, level: str, text: str) -> str:
+    """Write an event as ``time [level] namespace: text``."""
+    source = escape(event.get("log_namespace", "-"))
+    process = f"{event['process']} " if "process" in event else ""
+    return f"{_time(event)} [{level}] {process}{source}: {escape(text)}"
+
+
+def json_line(event: LogEvent, level: str, text: str) -> str:
+    """Write an event as a JSON object: ``time``, ``level``, ``source``, ``text``, and its fields.
+
+    Those are what the event says besides, under their own names: texts, numbers and booleans;
+    anything else is left out, as are the logger's own.
+    """
+    line: dict[str, Any] = {
+        "time": _time(event),
+        "level": level,
+        "source": event.get("log_namespace", "-"),
+        "text": text,
+    }
+    for name, value in event.items():
+        told = name in line or name in _HIDDEN or name.startswith("log_")
+        if not told and isinstance(value, str | bool | int | float):
+            line[name] = value if _is_json(value) else str(value)
+    return json.dumps(line)
+
+
+def _is_json(value: object) -> bool:
+    """JSON has no infinity, nor what is no number."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _time(event: LogEvent) -> str:
+    when = datetime.fromtimestamp(event["log_time"], tz=UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+#: What MAILER_LOG_FORMAT may say.
+FORMATS: Final[Mapping[str, Callable[[LogEvent, str, str], str]]] = {
+    "text": text_line,
+    "json": json_line,
+}
+
+
 @implementer(ILogObserver)
 class LineObserver:
-    """Writes each event of at least ``lowest`` as ``time [level] namespace: text``."""
+    """Writes each event of at least ``lowest`` as one line."""
 
-    def __init__(self, write: Callable[[str, str], None], lowest: str) -> None:
-        """``write`` gets the level and the line without its end."""
+    def __init__(
+        self,
+        write: Callable[[str, str], None],
+        lowest: str,
+        line: Callable[[LogEvent, str, str], str] = text_line,
+    ) -> None:
+        """``write`` gets the level and the line without its end; ``line`` makes that."""
         self._write = write
         self._lowest = LEVELS.index(lowest)
+        self._line = line
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event."""
@@ -65,12 +127,8 @@ class LineObserver:
         if LEVELS.index(level) < self._lowest:
             return
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-        if not text:
-            return
-        when = datetime.fromtimestamp(event["log_time"], tz=UTC)
-        source = event.get("log_namespace", "-")
-        stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._write(level, f"{stamp} [{level}] {escape(source)}: {escape(text)}")
+        if text:
+            self._write(level, self._line(event, level, text))
 
 
 def syslog_writer(identity: str) -> Callable[[str, str], None]:

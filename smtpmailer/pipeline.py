@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from smtpmailer.core.documents import Document
 from smtpmailer.core.replies import Reply, error
+from smtpmailer.core.standing import Standing
 from smtpmailer.interfaces import IDispatcher
 
 __all__ = ["Load", "Pipeline"]
@@ -32,11 +33,13 @@ class Load:
     """What all connections hold together.
 
     ``buffered_bytes`` is the size of all requests, unfinished, waiting and running;
-    ``requests_in_flight`` counts those received and not yet answered.
+    ``requests_in_flight`` counts those received and not yet answered, ``requests_answered`` all
+    those that were.
     """
 
     buffered_bytes: int = 0
     requests_in_flight: int = 0
+    requests_answered: int = 0
 
 
 class _Slot:
@@ -75,6 +78,10 @@ class Pipeline:
     backlog_bytes: int = 0
     #: Counts what the client wrote, in pieces; the owner adds to it.
     reads: int = 0
+    #: Counts the requests that were answered.
+    answered: int = attrs.field(default=0, init=False)
+    #: Nothing is started either while refused requests hold the connection.
+    standing: Standing = attrs.field(factory=Standing, init=False)
     _backlog: deque[Document] = attrs.field(factory=deque, init=False)
     _slots: deque[_Slot] = attrs.field(factory=deque, init=False)
     _running: int = attrs.field(default=0, init=False)
@@ -139,6 +146,8 @@ class Pipeline:
     def _may_start(self) -> bool:
         if not self._backlog or self.blocked or len(self._slots) >= self.max_in_flight:
             return False
+        if self.standing.held:
+            return False
         if not self._running:
             return True
         return not self._exclusive and self.dispatcher.may_overlap(self._backlog[0])
@@ -150,7 +159,8 @@ class Pipeline:
         self._slots.append(slot)
         self._running += 1
         self._exclusive = not self.dispatcher.may_overlap(document)
-        self.dispatcher.handle(document, self.peer).addBoth(self._answered, slot)
+        reply = self.dispatcher.handle(document, self.peer, self.standing)
+        reply.addBoth(self._answered, slot)
 
     def _encoded(self, reply: Reply | Failure) -> bytes:
         """Give an answer's bytes, whatever happened: the client must not wait for ever."""
@@ -166,6 +176,8 @@ class Pipeline:
         slot.answer = self._encoded(reply)
         self._running -= 1
         self._exclusive = False
+        self.answered += 1
+        self.load.requests_answered += 1
         self.load.requests_in_flight -= 1
         self.load.buffered_bytes -= slot.size_bytes
         self.pump()

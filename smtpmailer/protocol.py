@@ -10,11 +10,12 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
-from smtpmailer.census import Census
+from smtpmailer.census import Census, Tally
 from smtpmailer.connection import JsonProtocol
 from smtpmailer.core.bucket import Lines
 from smtpmailer.core.limits import ProtocolLimits
 from smtpmailer.interfaces import IDispatcher
+from smtpmailer.moving import MovableConnection
 from smtpmailer.pipeline import Load
 
 __all__ = ["JsonFactory", "JsonProtocol", "ProtocolLimits"]
@@ -40,15 +41,19 @@ class JsonFactory(ServerFactory):
     _log = Logger()
 
     def __init__(
-        self, dispatcher: IDispatcher, clock: IReactorTime, limits: ProtocolLimits
+        self,
+        dispatcher: IDispatcher,
+        clock: IReactorTime,
+        limits: ProtocolLimits,
+        tally: Tally | None = None,
     ) -> None:
-        """Serve nothing yet."""
+        """Serve nothing yet; ``tally`` counts the connections of all processes of the service."""
         self.dispatcher = dispatcher
         self.clock = clock
         self.limits = limits
         self.load = Load()
         self.lines = Lines()
-        self._census: Census[JsonProtocol] = Census(limits)
+        self._census: Census[JsonProtocol] = Census(limits, tally)
         self._stopping = False
         self._waiting: list[Deferred[None]] = []
 
@@ -58,18 +63,32 @@ class JsonFactory(ServerFactory):
         return self._census.served
 
     @property
+    def open_connections(self) -> tuple[MovableConnection, ...]:
+        """Every connection, those that are only told why they are refused included."""
+        everyone = self._census.everyone
+        return tuple(each for each in everyone if isinstance(each, MovableConnection))
+
+    @property
     def requests_in_flight(self) -> int:
         """How many requests were received and are not yet answered."""
         return self.load.requests_in_flight
 
-    def buildProtocol(self, addr: IAddress | None) -> JsonProtocol | _Dropped:
+    def use(self, limits: ProtocolLimits) -> None:
+        """Keep to these limits, for connections that come from now on."""
+        self.limits = self._census.limits = limits
+
+    def adopt(self, addr: IAddress | None) -> MovableConnection:
+        """Make a connection that another process has let in already."""
+        return MovableConnection(self, getattr(addr, "host", "local"))
+
+    def buildProtocol(self, addr: IAddress | None) -> MovableConnection | _Dropped:
         """Make a connection; one too many is only told so, or dropped when many are."""
         peer = getattr(addr, "host", "local")
         refusal = self._census.refusal(peer)
         if refusal is not None and self._census.refused >= _MAX_REFUSED:
             self.warn("connection from {peer} dropped: {why}{more}", peer=peer, why=str(refusal))
             return _Dropped()
-        return JsonProtocol(self, peer, refusal)
+        return MovableConnection(self, peer, refusal)
 
     def drained(self) -> Deferred[None]:
         """Fire with None once no request is in flight.

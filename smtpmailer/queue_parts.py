@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, tzinfo
-from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import attrs
 from twisted.application.service import IService, Service
@@ -22,65 +18,83 @@ from twisted.python.failure import Failure
 from smtpmailer.core.cron import next_after
 from smtpmailer.core.retry import RetryPolicy
 from smtpmailer.core.settings import Settings
-from smtpmailer.dispatcher import Handler
-from smtpmailer.interfaces import ICounters, IQueue, IQueueStore
+from smtpmailer.interfaces import Handler, ICounters, IDeadLetters, IQueue, IRedis
 from smtpmailer.lifecycle import Part
+from smtpmailer.queue_stores import cipher_of, open_stores
 from smtpmailer.runner import QueueRunner, RunPlan
 from smtpmailer.services.deadletters import DeadLetterService
 from smtpmailer.services.mail import Requeue
 from smtpmailer.services.postman import Postman, PostmanTools
 from smtpmailer.services.queue import QueueService, QueueTools
-from smtpmailer.stores.filequeue import QueueDirectories, make_file_queue
-from smtpmailer.stores.sealed import QueueCipher, SealedDeadLetters, SealedQueueStore
-from smtpmailer.stores.watch import DirectoryWatch
-from smtpmailer.threads import Threads
+from smtpmailer.services.traffic import Traffic
+from smtpmailer.stores.sealed import SealedDeadLetters, SealedQueueStore
+from smtpmailer.zones import local_zone
 
-__all__ = ["QueueParts", "build_queue", "local_zone"]
+__all__ = [
+    "QueueFront",
+    "QueueGround",
+    "RunnerPart",
+    "build_queue_front",
+    "build_runner",
+    "open_queue",
+]
 
 _log = Logger()
 
 
 @attrs.frozen(kw_only=True)
-class QueueParts:
-    """What the queue adds to the service.
+class QueueGround:
+    """The queue itself, and what else of it stays while settings change.
 
-    ``stores`` start before everything that uses the queue, ``runner`` after; ``ready`` fires once
-    the store can be used.
+    ``services`` start before everything that uses the queue; ``ready`` fires once the store can be
+    used. ``ahead`` is RunPlan's.
     """
 
-    handlers: Mapping[str, Handler]
-    requeue: Requeue
     store: IQueue
-    stores: tuple[IService, ...]
-    runner: IService
+    letters: IDeadLetters
+    lists_when_empty: bool
+    ahead: int
+    traffic: Traffic
+    services: tuple[IService, ...]
     ready: Callable[[], Deferred[None]]
 
 
-def build_queue(
-    settings: Settings, reactor: Any, tools: QueueTools, counters: ICounters
-) -> QueueParts:
-    """Put the queue together; touches nothing."""
-    threads = Threads(reactor, name="smtpmailer-queue", size=6)
-    files = make_file_queue(
-        QueueDirectories(
-            waiting=settings.queue_dir,
-            claimed=settings.queue_process_dir,
-            failed=settings.queue_failed_dir,
+@attrs.frozen(kw_only=True)
+class QueueFront:
+    """What the queue adds to the service, and is put together anew when settings change."""
+
+    handlers: Mapping[str, Handler]
+    requeue: Requeue
+    postman: Postman
+
+
+def open_queue(settings: Settings, reactor: Any, redis: IRedis | None = None) -> QueueGround:
+    """Give the queue that the settings choose; touches nothing. ``redis`` is given if it is on."""
+    stores = open_stores(settings, reactor, redis)
+    cipher = cipher_of(settings)
+    store = SealedQueueStore(stores.queue, cipher)
+    starting = _Starting(store)
+    return QueueGround(
+        store=store,
+        letters=SealedDeadLetters(stores.dead, cipher),
+        lists_when_empty=stores.lists_when_empty,
+        ahead=settings.queue_concurrency if stores.claims_ahead else 0,
+        traffic=Traffic(store, settings.queue_concurrency, clock=reactor, now=time.time),
+        services=(
+            *stores.services,
+            Part("queue store", start=starting.start, stop=store.stop),
         ),
-        threads,
-        lambda changed, lost: DirectoryWatch(reactor, changed, lost),
-        durable=settings.queue_fsync,
+        ready=starting.done,
     )
-    cipher = QueueCipher(
-        method=settings.queue_encrypt_method,
-        keys=(settings.secret_key, *settings.secret_key_old),
-        whole=settings.queue_full_encrypt,
-        make_nonce=os.urandom,
-    )
-    store = SealedQueueStore(files.store, cipher)
+
+
+def build_queue_front(
+    settings: Settings, ground: QueueGround, tools: QueueTools, counters: ICounters
+) -> QueueFront:
+    """Put together what uses the queue."""
     policy = _policy(settings)
     postman = Postman(
-        store,
+        ground.store,
         PostmanTools(
             parser=tools.parser,
             courier=tools.courier,
@@ -89,27 +103,29 @@ def build_queue(
             now=time.time,
             jitter=random.random,
         ),
+        ground.traffic,
     )
+    queue = QueueService(ground.store, tools, lists_when_empty=ground.lists_when_empty)
+    letters = DeadLetterService(ground.letters, ground.store.is_name)
+    return QueueFront(
+        handlers={**queue.handlers(), **letters.handlers()},
+        requeue=Requeue(store=ground.store, policy=policy, now=time.time, jitter=random.random),
+        postman=postman,
+    )
+
+
+def build_runner(
+    settings: Settings, reactor: Any, ground: QueueGround, postman: Postman
+) -> RunnerPart:
+    """Give what runs the queue."""
     plan = RunPlan(
         next_scan=_schedule(settings),
         batch=settings.queue_max_batch_size,
-        concurrency=settings.queue_concurrency,
         at_once=settings.queue_send_immediately,
+        ahead=ground.ahead,
     )
-    starting = _Starting(store)
-    runner = QueueRunner(store, postman, plan, clock=reactor, now=time.time)
-    letters = SealedDeadLetters(files.dead, cipher)
-    return QueueParts(
-        handlers=_handlers(store, DeadLetterService(letters, store.is_name), tools),
-        requeue=Requeue(store=store, policy=policy, now=time.time, jitter=random.random),
-        store=store,
-        stores=(
-            Part("queue threads", start=threads.start, stop=threads.stop),
-            Part("queue store", start=starting.start, stop=store.stop),
-        ),
-        runner=_RunnerPart(runner, starting),
-        ready=starting.done,
-    )
+    runner = QueueRunner(ground.store, postman, plan, clock=reactor, now=time.time)
+    return RunnerPart(runner, ground.ready)
 
 
 class _Starting:
@@ -143,27 +159,28 @@ class _Starting:
             deferred.callback(self._result)
 
 
-class _RunnerPart(Service):
+class RunnerPart(Service):
     """Starts the runner once the store has started, unless it is to stop by then."""
 
-    def __init__(self, runner: QueueRunner, starting: _Starting) -> None:
+    def __init__(self, runner: QueueRunner, ready: Callable[[], Deferred[None]]) -> None:
+        """``ready`` fires when the store has started."""
         self.setName("queue runner")
-        self._runner = runner
-        self._starting = starting
+        self.runner = runner
+        self._ready_to_run = ready
 
     def startService(self) -> None:
         """Start the runner when the store is ready."""
         super().startService()
-        self._starting.done().addCallbacks(self._ready, _known)
+        self._ready_to_run().addCallbacks(self._ready, _known)
 
     def stopService(self) -> Deferred[None]:
         """Stop the runner; fires when all its claims are settled."""
         super().stopService()
-        return self._runner.stopService()
+        return self.runner.stopService()
 
     def _ready(self, _result: object) -> None:
         if self.running:
-            self._runner.startService()
+            self.runner.startService()
 
 
 def _known(_failure: Failure) -> None:
@@ -187,40 +204,3 @@ def _schedule(settings: Settings) -> Callable[[float], float]:
         return lambda _now: settings.queue_scan_interval
     zone = local_zone(os.environ.get("TZ", ""))
     return lambda now: next_after(settings.queue_scan_cron, now, zone) - now
-
-
-def local_zone(name: str) -> tzinfo:
-    """Give the machine's time zone, daylight saving included.
-
-    ``name`` is the TZ variable: a zone's name or a file's path, either behind a colon or not.
-    Without one that is known, /etc/localtime counts; without that, UTC. (A rule in POSIX form,
-    such as CET-1CEST, is no name.)
-    """
-    name = name.removeprefix(":")
-    if name and not name.startswith("/"):
-        with contextlib.suppress(ZoneInfoNotFoundError, ValueError):
-            return ZoneInfo(name)
-        _log.warn("TZ = {name} is no zone's name: /etc/localtime counts", name=name)
-    for path in (name, "/etc/localtime"):
-        with contextlib.suppress(OSError, ValueError), Path(path or "/").open("rb") as file:
-            return ZoneInfo.from_file(file)
-    return UTC
-
-
-def _handlers(
-    store: IQueueStore, letters: DeadLetterService, tools: QueueTools
-) -> Mapping[str, Handler]:
-    queue = QueueService(store, tools)
-    return {
-        "queueMail": queue.queue_mail,
-        "getQueueList": queue.get_list,
-        "getQueuedMail": queue.get,
-        "updateQueuedMail": queue.update,
-        "removeQueuedMail": queue.remove,
-        "clearQueue": queue.clear,
-        "getFailedList": letters.get_list,
-        "getFailedMail": letters.get,
-        "retryFailedMail": letters.retry,
-        "removeFailedMail": letters.remove,
-        "clearFailed": letters.clear,
-    }

@@ -61,6 +61,13 @@ class Reloader(Service):
         if self._loop.running:
             self._loop.stop()
 
+    def use(self, items: Sequence[Reloadable]) -> None:
+        """Look after these from now on, which have been read already."""
+        self._items = tuple(items)
+        self._states = {item.what: _state(item) for item in self._items}
+        if self.running and self._items and not self._loop.running:
+            self._loop.start(self._interval, now=False)
+
     def reload(self) -> None:
         """Read everything again, whether or not it has changed."""
         for item in self._items:

@@ -265,17 +265,17 @@ class FileFaultTests(_Case):
         self.assertEqual(len(self.faults(**bad)), 3)
         self.assertEqual(self.faults(**bad, mailer_queue=False, email_template=False), [])
 
-    def test_mails_and_templates_in_redis_are_refused_as_long_as_they_would_be_missed(self) -> None:
-        redis = {"redis_enable": True, "redis_store_queue": True, "redis_store_template": True}
-        faults = self.faults(**redis)
-        self.assertEqual(
-            [fault.split(" = ")[0] for fault in faults],
-            [
-                "REDIS_STORE_QUEUE",
-                "REDIS_STORE_TEMPLATE",
-            ],
-        )
-        self.assertEqual(self.faults(**redis, mailer_queue=False, email_template=False), [])
+    def test_what_redis_keeps_needs_no_directories(self) -> None:
+        bad = dict.fromkeys(("queue_dir", "queue_process_dir", "email_template_dir"), "/dev/null")
+        redis = {"redis_store_queue": True, "redis_store_template": True}
+        self.assertEqual(self.faults(**bad, **redis, redis_enable=True), [])
+        self.assertEqual(len(self.faults(**bad, **redis)), 3)
+
+    def test_the_authorities_of_redis_count_when_redis_is_used(self) -> None:
+        gone = {"redis_ca_file": "/nowhere"}
+        self.assertEqual(self.faults(**gone), [])
+        faults = self.faults(**gone, redis_enable=True)
+        self.assertEqual(faults, ["REDIS_CA_FILE = /nowhere does not exist"])
 
     def test_closed_directories_are_faults(self) -> None:
         def access(_path: object, mode: int) -> bool:

@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 from smtpmailer.core.documents import broken, read
 from smtpmailer.core.grants import EVERYTHING, Grant
 from smtpmailer.core.replies import MISSING, Reply, error, success
+from smtpmailer.core.standing import Standing
 from smtpmailer.dispatcher import REQUESTS, Arguments, Dispatcher, Gate, Gates, Handler
 from smtpmailer.errors import (
     BadDocumentError,
@@ -42,13 +43,19 @@ class _OnePassword:
 
     def __init__(self) -> None:
         self.asked: list[object] = []
+        self.standings: list[Standing] = []
+        self.left: list[Standing] = []
 
-    def check(self, password: object, _peer: str) -> Deferred[Grant | None]:
+    def check(self, password: object, _peer: str, standing: Standing) -> Deferred[Grant | None]:
         self.asked.append(password)
+        self.standings.append(standing)
         if password == "broken":
             return fail(RuntimeError("no threads left"))
         grants = {"right": EVERYTHING, "limited": _LIMITED}
         return succeed(grants.get(password) if isinstance(password, str) else None)
+
+    def leave(self, standing: Standing) -> None:
+        self.left.append(standing)
 
     def admit(self, grant: Grant, request: str) -> str:
         return "" if grant.allows_request(request) else "its key is not for this request"
@@ -236,6 +243,21 @@ class AuthTests(_DispatcherCase):
             refused = self.ask(dispatcher, '{"sendMail":1,"auth":"limited","id":4}')
         self.assertEqual(refused, {**_refused("unauthorized request"), "id": 4})
         self.assertEqual([event["why"] for event in events], ["not its sender"])
+
+    def test_a_connection_is_judged_by_its_own_standing(self) -> None:
+        document, standing = read(b'{"ping":1,"auth":"right"}'), Standing()
+        for _ in range(2):
+            self.successResultOf(self.guarded.handle(document, _PEER, standing))
+        self.successResultOf(self.guarded.handle(document, _PEER))
+        self.successResultOf(self.guarded.handle(document, _PEER))
+        self.assertEqual(self.auth.standings[:2], [standing, standing])
+        self.assertEqual(len(set(self.auth.standings)), 3)
+
+    def test_who_asks_no_more_is_told_to_those_who_judge(self) -> None:
+        standing = Standing()
+        for dispatcher in (self.guarded, self.open):
+            dispatcher.leave(standing)
+        self.assertEqual(self.auth.left, [standing])
 
     def test_a_check_that_breaks_lets_nobody_in(self) -> None:
         answer = self.ask(self.guarded, '{"ping":1,"auth":"broken"}')

@@ -69,6 +69,30 @@ class OrderedServiceTests(SynchronousTestCase):
         self.assertEqual(self.story[-1], "stop first")
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
+    def test_all_children_together_have_the_limit_and_each_a_moment(self) -> None:
+        children = [self.add(name, Deferred()) for name in ("first", "second", "third")]
+        self.root.startService()
+        stopped = self.root.stopService()
+        self.clock.advance(6)
+        children[2].stopped.callback(None)
+        self.clock.advance(4)
+        self.assertEqual(self.story[-1], "stop first")
+        self.clock.advance(0.9)
+        self.assertNoResult(stopped)
+        self.clock.advance(0.1)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.flushLoggedErrors()), 2)
+
+    def test_without_a_limit_they_may_take_any_time(self) -> None:
+        child = self.add("only", Deferred())
+        self.root.startService()
+        self.root.stop_limit = None
+        stopped = self.root.stopService()
+        self.clock.advance(1e6)
+        self.assertNoResult(stopped)
+        child.stopped.callback(None)
+        self.successResultOf(stopped)
+
     def test_stopping_twice_waits_for_the_same_end(self) -> None:
         child = self.add("only", Deferred())
         self.root.startService()

@@ -55,7 +55,7 @@ class ReadyTests(SynchronousTestCase):
         self.port = Port()
         self.ready: Deferred[None] = Deferred()
         reactor: Any = SimpleNamespace(listenTCP=lambda *_, **__: self.port)
-        self.listener = Listener(reactor, "127.0.0.1", 0, ServerFactory(), lambda: self.ready)
+        self.listener = Listener(reactor, ("127.0.0.1", 0), ServerFactory(), lambda: self.ready)
 
     def test_no_connection_is_taken_before_all_is_ready(self) -> None:
         self.listener.privilegedStartService()
@@ -93,7 +93,7 @@ class ListenerTests(SynchronousTestCase):
         self.factory = ServerFactory()
 
     def listener(self, address: str = "127.0.0.1", reactor: Any = None) -> Listener:
-        return Listener(reactor or self.reactor, address, 3000, self.factory)
+        return Listener(reactor or self.reactor, (address, 3000), self.factory)
 
     def refusal(self, listener: Listener) -> str:
         return str(self.assertRaises(SystemExit, listener.privilegedStartService).code)

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
+
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpmailer.log import LineObserver, escape, severity
+from smtpmailer.log import LineObserver, escape, json_line, severity
 
 
 class LineObserverTests(SynchronousTestCase):
@@ -69,3 +71,63 @@ class LineObserverTests(SynchronousTestCase):
 
     def test_events_of_unknown_level_count_as_info(self) -> None:
         self.assertEqual(severity({}), "info")
+
+
+class JsonTests(SynchronousTestCase):
+    """One event, one object, for machines."""
+
+    def setUp(self) -> None:
+        self.written: list[str] = []
+        observer = LineObserver(lambda _, line: self.written.append(line), "info", json_line)
+        self.log = Logger("here", observer=observer)
+
+    def line(self) -> dict[str, object]:
+        """Give the one object."""
+        [text] = self.written
+        self.assertNotIn("\n", text)
+        self.assertTrue(text.isascii())
+
+        def refuse(name: str) -> None:
+            raise AssertionError(name)
+
+        value = json.loads(text, parse_constant=refuse)
+        assert isinstance(value, dict)
+        return value
+
+    def test_a_line_has_time_level_place_text_and_the_event_s_fields(self) -> None:
+        self.log.warn("mail {mail_id} waits", mail_id="m1", attempt=2, seconds=0.5, last=False)
+        line = self.line()
+        self.assertRegex(str(line.pop("time")), r"^\d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z$")
+        self.assertEqual(
+            line,
+            {
+                "level": "warning",
+                "source": "here",
+                "text": "mail m1 waits",
+                "mail_id": "m1",
+                "attempt": 2,
+                "seconds": 0.5,
+                "last": False,
+            },
+        )
+
+    def test_text_from_clients_can_not_forge_a_line_or_a_field(self) -> None:
+        self.log.info("{name}", name='a\n"level": "error"\u2028\ud800', text="error")
+        line = self.line()
+        self.assertEqual(line["level"], "info")
+        self.assertNotEqual(line["text"], "error")
+
+    def test_what_json_has_no_form_for_is_left_out_or_text(self) -> None:
+        self.log.info("x", a=object(), b=[1], c=float("nan"), d=float("inf"))
+        line = self.line()
+        self.assertNotIn("a", line)
+        self.assertNotIn("b", line)
+        self.assertEqual((line["c"], line["d"]), ("nan", "inf"))
+
+    def test_less_severe_events_are_left_out(self) -> None:
+        self.log.debug("x")
+        self.assertEqual(self.written, [])
+
+    def test_a_failure_brings_its_traceback(self) -> None:
+        self.log.failure("it broke", Failure(ValueError("no")))
+        self.assertIn("ValueError: no", str(self.line()["text"]))

@@ -5,16 +5,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import bcrypt
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpmailer.core.grants import EVERYTHING
+from smtpmailer.core.keys import Key
 from smtpmailer.core.replies import Reply, success
 from smtpmailer.dispatcher import REQUESTS, Arguments, Dispatcher, Gates, Handler
 from smtpmailer.protocol import ProtocolLimits
+from smtpmailer.services.auth import PasswordAuth
+from smtpmailer.threads import InlineThreads
 from tests.connections import HELD, Client, make_factory
 
 _PING = b'{"ping":1}'
+_HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode("ascii")
 
 
 class PipelineCase(SynchronousTestCase):
@@ -139,6 +145,88 @@ class LossTests(PipelineCase):
         self.assertGreater(self.factory.load.buffered_bytes, len('{"sendMail":1}'))
         self.finish(1)
         self.assertEqual(self.factory.load.buffered_bytes, 0)
+
+
+class RefusedTests(PipelineCase):
+    """Who guesses passwords is read no faster than it is answered."""
+
+    def setUp(self) -> None:
+        """Serve those who have a password."""
+        super().setUp()
+        key = Key(hash=_HASH, grant=EVERYTHING)
+        self.auth = PasswordAuth([key], InlineThreads(), self.clock, secret=b"k" * 32)
+        handlers: dict[str, Handler] = dict.fromkeys(REQUESTS, self._slow)
+        self.factory = make_factory(Dispatcher(handlers, self.auth), self.clock)
+        self.client = Client(self.factory)
+
+    def guess(self, *numbers: int) -> None:
+        """Write a request for each number."""
+        self.send(*(f'{{"ping":{i},"auth":"{i}"}}' for i in numbers))
+
+    @property
+    def refused(self) -> int:
+        """How many wrong passwords were counted."""
+        return self.auth._penalties.failures("192.0.2.1")
+
+    @property
+    def reads(self) -> bool:
+        """Whether more is read from the client."""
+        return bool(self.client.transport.producerState == "producing")
+
+    def test_no_more_is_started_while_some_refusals_are_delayed(self) -> None:
+        self.guess(*range(50))
+        self.assertEqual(self.refused, 8)
+        self.clock.advance(1)
+        self.assertEqual((self.refused, len(self.client.messages)), (9, 1))
+        for _ in range(100):
+            self.clock.advance(1)
+        self.assertEqual(self.client.messages, ["unauthorized request"] * 50)
+
+    def test_no_more_is_read_when_much_more_came_than_is_started(self) -> None:
+        self.guess(*range(50))
+        self.assertTrue(self.reads)
+        self.guess(*range(50, 200))
+        self.assertFalse(self.reads)
+        for _ in range(100):
+            self.clock.advance(1)
+        self.assertTrue(self.reads)
+
+    def test_a_right_password_on_another_connection_is_not_held_up(self) -> None:
+        self.guess(*range(50))
+        other = Client(self.factory)
+        other.write(b'{"ping":1,"auth":"right"}')
+        self.assertEqual(self.started, [1])
+
+    def test_what_a_client_sent_is_carried_out_when_it_is_gone(self) -> None:
+        self.guess(*range(50))
+        self.send('{"sendMail":1,"auth":"right"}')
+        self.client.lose()
+        for _ in range(100):
+            self.clock.advance(1)
+        self.assertEqual((self.refused, self.started), (50, [1]))
+        self.finish(1)
+        self.assertEqual(self.factory.requests_in_flight, 0)
+
+    def test_one_that_closes_after_a_guess_is_not_kept_while_many_do(self) -> None:
+        for i in range(100):
+            client = Client(self.factory)
+            client.write(b'{"ping":1,"auth":"%d"}' % i)
+            client.half_close()
+            if client.closed:
+                client.lose()
+        self.assertEqual(self.factory.connections, 32)
+
+    def test_a_lost_connection_has_left(self) -> None:
+        standing = self.client.protocol._pipeline.standing
+        self.client.lose()
+        self.assertTrue(standing.left)
+
+    def test_the_end_of_the_service_does_not_wait_for_refusals(self) -> None:
+        self.guess(*range(50))
+        self.auth.stop()
+        self.factory.stop_reading()
+        self.assertEqual(len(self.client.messages), 50)
+        self.assertTrue(self.client.closed)
 
 
 class HoldTests(PipelineCase):

@@ -8,7 +8,7 @@ from datetime import UTC
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface.verify import verifyObject
 
 from smtpmailer.core.cron import next_after
@@ -21,7 +21,7 @@ from smtpmailer.interfaces import IQueue
 from smtpmailer.runner import QueueRunner, RunPlan
 from tests.services.queueing import NOW, QueueCase
 
-PLAN = RunPlan(next_scan=lambda _now: 60.0, batch=20, concurrency=20, at_once=False)
+PLAN = RunPlan(next_scan=lambda _now: 60.0, batch=20, at_once=False)
 
 
 class RunnerCase(QueueCase):
@@ -38,10 +38,11 @@ class RunnerCase(QueueCase):
         """Give the wall time."""
         return super().now() + self.offset
 
-    def start(self, **changes: Any) -> QueueRunner:
+    def start(self, *, concurrency: int = 20, **changes: Any) -> QueueRunner:
         """Start a runner."""
         plan = attrs.evolve(PLAN, **changes)
-        runner = QueueRunner(self.store, self.postman(), plan, clock=self.clock, now=self.now)
+        postman = self.postman(concurrency=concurrency)
+        runner = QueueRunner(self.store, postman, plan, clock=self.clock, now=self.now)
         runner.startService()
         self.addCleanup(self.end, runner)
         return runner
@@ -267,6 +268,38 @@ class AtOnceTests(RunnerCase):
         self.pass_time(10)
         self.assertEqual(len(self.server.sent), 1)
 
+    def test_what_the_store_is_not_told_of_is_noticed_within_seconds(self) -> None:
+        """As in a directory that can't be watched."""
+        foreign: list[str] = []
+        looks: list[float] = []
+
+        def look_around(now: float) -> Deferred[None]:
+            looks.append(now)
+            while foreign:
+                self.put(name=foreign.pop())
+            return succeed(None)
+
+        self.patch(self.memory, "look_around", look_around)
+        self.start()
+        foreign.append(self.store.make_name(NOW, "a"))
+        self.pass_time(5)
+        self.assertEqual(len(self.server.sent), 1)
+        self.pass_time(55)
+        self.assertLessEqual(len(looks), 12)
+
+    def test_looks_that_fail_or_take_long_are_no_matter(self) -> None:
+        slow: Deferred[None] = Deferred()
+        answers = [fail(StoreError("away")), fail(ZeroDivisionError()), slow]
+        self.patch(self.memory, "look_around", lambda _now: answers.pop(0))
+        runner = self.start()
+        self.pass_time(60)
+        self.assertEqual((answers, self.said("can't be looked through")), ([], 1))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        done = runner.stopService()
+        self.assertNoResult(done)
+        slow.callback(None)
+        self.successResultOf(done)
+
     def test_more_claims_of_the_dead_than_there_is_room_do_no_harm(self) -> None:
         for _ in range(5):
             self.put()
@@ -313,6 +346,13 @@ class OwnerTests(RunnerCase):
         self.pass_time(2)
         self.assertEqual((runner.owner, len(self.server.sent)), (True, 1))
 
+    def test_one_that_does_not_run_the_queue_notices_what_others_do_to_it(self) -> None:
+        """Its lists are to be true as well."""
+        self.lock(False, False, False)
+        self.start()
+        self.pass_time(4)
+        self.assertEqual(self.faulty.calls.count("look_around"), 3)
+
     def test_who_runs_the_queue_is_said_once(self) -> None:
         self.lock(False, False, False)
         self.start()
@@ -326,11 +366,14 @@ class OwnerTests(RunnerCase):
         self.claim()
         state = MailState(in_doubt=("user@example.test",), in_doubt_since=NOW)
         self.successResultOf(self.store.mark(name, state))
-        self.server.always = "stuck"
-        self.start()
+        self.start(at_once=True)
         self.assertEqual(self.said("when the service died"), 1)
-        (claimed,) = self.memory._claimed.values()
-        self.assertEqual((claimed.state.crashes, len(self.server.sent)), (1, 1))
+        state = self.successResultOf(self.store.get(name)).state
+        self.assertEqual((state.crashes, self.server.sent), (1, []))
+        self.pass_time(599, 1)
+        self.assertEqual(self.server.sent, [])
+        self.pass_time(2)
+        self.assertEqual(len(self.server.sent), 1)
 
     def test_leftovers_are_listed_and_left_alone(self) -> None:
         paths = tuple(f"/q/mail_{number}" for number in range(30))

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+from twisted.internet import defer
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from smtpmailer.core.model import Outcome
+from smtpmailer.core.queued import Settlement, StoredMail
 from smtpmailer.core.queuestate import FRESH
-from smtpmailer.errors import NoSuchMailError, StoreError
+from smtpmailer.errors import NoSuchMailError, StoreError, ThreadsStoppedError
+from smtpmailer.lifecycle import OrderedService
 from smtpmailer.runner import QueueRunner
-from tests.services.queueing import outcomes
+from smtpmailer.services.postman import Postman
+from smtpmailer.services.traffic import Traffic
+from tests.services.queueing import NOW, outcomes
 from tests.test_runner import PLAN, RunnerCase
 
 
@@ -68,6 +74,65 @@ class FaultTests(RunnerCase):
         self.assertEqual(len(self.names()), 1)
 
 
+class BeginningTests(RunnerCase):
+    """A fault while the run begins does not end it."""
+
+    def test_a_plan_that_fails_is_asked_again(self) -> None:
+
+        def next_scan(_now: float) -> float:
+            return 1 / 0
+
+        self.put()
+        runner = self.start(next_scan=next_scan)
+        self.assertEqual((runner.owner, len(self.server.sent)), (True, 1))
+        self.put()
+        self.pass_time(70, 1)
+        self.assertEqual(len(self.server.sent), 2)
+        self.assertGreater(len(self.flushLoggedErrors(ZeroDivisionError)), 0)
+
+    def test_a_fault_after_the_take_over_leads_to_another_try(self) -> None:
+        inherited = self.put()
+        self.own()
+        self.claim()
+        self.put()
+        room, faults = Traffic.room, [ZeroDivisionError() for _ in range(2)]
+
+        def faulty(traffic: Traffic, in_flight: int) -> int:
+            if faults:
+                raise faults.pop()
+            return room(traffic, in_flight)
+
+        self.patch(Traffic, "room", faulty)
+        self.server.always = Outcome.TEMPORARY
+        runner = self.start()
+        self.assertEqual((runner.owner, self.server.sent), (True, []))
+        self.pass_time(4)
+        self.assertEqual(len(self.server.sent), 2)
+        self.assertEqual((self.said("the queue can't be run"), runner.in_flight), (2, 0))
+        self.assertEqual(self.said("when the service died"), 1, inherited)
+        # What was taken over stays so; it looks no more, and scans once a minute.
+        self.assertEqual(self.faulty.calls.count("recover"), 2)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
+    def test_a_claim_that_can_not_be_judged_is_held_and_keeps_no_other(self) -> None:
+        first, _ = self.put(), self.put()
+        self.own()
+        self.successResultOf(self.store.claim(NOW, 2))
+        decide = Postman.decide_crash
+
+        def judge(postman: Postman, mail: StoredMail) -> Settlement:
+            if mail.name == first:
+                raise ZeroDivisionError
+            return decide(postman, mail)
+
+        self.patch(Postman, "decide_crash", judge)
+        runner = self.start(at_once=True)
+        self.assertEqual((len(self.server.sent), runner.in_flight, self.names()), (1, 0, [first]))
+        self.assertIn("judged", self.successResultOf(self.store.get(first)).state.held)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
 class StopTests(RunnerCase):
     """Stopping claims no more, waits for what is under way, and lets others run the queue."""
 
@@ -84,6 +149,34 @@ class StopTests(RunnerCase):
         self.assertEqual((len(self.server.sent), len(self.names())), (1, 1))
         self.assertIn("release", self.faulty.calls)
         self.assertFalse(runner.owner)
+
+    def test_a_stop_that_is_cut_short_lets_nobody_else_run_the_queue(self) -> None:
+        """The mail may still be delivered by this process; see also the stores."""
+        self.server.always = "stuck"
+        self.put()
+        limits = Clock()
+        service = OrderedService(limits, 30.0)
+        runner = self.start()
+        runner.setServiceParent(service)
+        done = service.stopService()
+        limits.advance(31)
+        self.successResultOf(done)
+        self.assertEqual(len(self.flushLoggedErrors(defer.TimeoutError)), 1)
+        self.assertNotIn("release", self.faulty.calls)
+        # A reply that comes all the same is recorded as long as the store can.
+        self.server.release()
+        self.assertEqual((self.memory._claimed, self.names(), runner.in_flight), ({}, [], 0))
+        self.assertNotIn("release", self.faulty.calls)
+
+    def test_a_reply_that_comes_after_the_end_is_no_fault(self) -> None:
+        self.server.always = "stuck"
+        self.put()
+        runner = self.start()
+        done = runner.stopService()
+        self.faulty.faults["settle"] = [ThreadsStoppedError()]
+        self.server.release()
+        self.successResultOf(done)
+        self.assertEqual((self.said("can't be settled"), len(self.memory._claimed)), (1, 1))
 
     def test_claims_that_come_too_late_are_given_back_unsent(self) -> None:
         claim = self.memory.claim

@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpmailer import tap
+from smtpmailer.assembly import Assembly, Place
 from smtpmailer.core.settings import Settings
 from smtpmailer.core.settings_reading import from_values
 from smtpmailer.core.templating import MAX_CHARACTERS, TemplateRules
 from smtpmailer.dispatcher import REQUESTS, Gate
 from smtpmailer.errors import BadTemplateError
+from smtpmailer.interfaces import IRedis
+from smtpmailer.processes.sharing import alone
+from smtpmailer.stores.redis_templates import RedisTemplateStore
+from smtpmailer.stores.templates import FileTemplateStore
 from smtpmailer.template_parts import build_templates, open_folder, rules_of
 from smtpmailer.threads import InlineThreads
 
@@ -66,4 +70,16 @@ class TemplatePartsTests(SynchronousTestCase):
         self.assertFalse(Path(folder.directory).exists())
 
     def test_the_service_is_built_with_them(self) -> None:
-        tap.build(self.settings(), MemoryReactorClock(), LogPublisher())
+        shared = alone()
+        place = Place(shared=shared, seat=shared.board.seat(0))
+        Assembly(self.settings(), MemoryReactorClock(), place)
+
+    def test_the_store_is_chosen_once(self) -> None:
+        redis = cast(IRedis, object())
+        for values, given, kind in (
+            ({}, redis, FileTemplateStore),
+            ({"REDIS_STORE_TEMPLATE": True}, redis, RedisTemplateStore),
+            ({"REDIS_STORE_TEMPLATE": True}, None, FileTemplateStore),
+        ):
+            parts = build_templates(self.settings(**values), InlineThreads(), given)
+            self.assertIsInstance(parts.templates.store, kind)

@@ -61,23 +61,12 @@ def make_dispatcher(
 ) -> Dispatcher:
     """Make a dispatcher of the services that exist, which validates mails and sends none."""
     service = TemplateService(templates or MemoryTemplateStore(limit_bytes=1_000_000))
-    queue = _queue()
     handlers = {
-        "queueMail": queue.queue_mail,
-        "getQueueList": queue.get_list,
-        "getQueuedMail": queue.get,
-        "updateQueuedMail": queue.update,
-        "removeQueuedMail": queue.remove,
-        "clearQueue": queue.clear,
         "ping": _ping,
         "status": _status,
         "sendMail": _send_mail,
-        "getTemplateList": service.get_list,
-        "getTemplate": service.get,
-        "addTemplate": service.add,
-        "updateTemplate": service.update,
-        "removeTemplate": service.remove,
-        "clearTemplate": service.clear,
+        **_queue().handlers(),
+        **service.handlers(),
     }
     gates = Gates(
         queue_enabled=True,

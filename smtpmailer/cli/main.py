@@ -9,9 +9,12 @@ import click
 
 from smtpmailer import __version__
 from smtpmailer.cli.config import check_config
+from smtpmailer.cli.control import reload, restart, start, stop
 from smtpmailer.cli.keys import generate_key, hash_password
+from smtpmailer.cli.processes import connections
 from smtpmailer.cli.queue import queue
 from smtpmailer.cli.send import send
+from smtpmailer.cli.sendmail import sendmail
 from smtpmailer.cli.service import ping, request, status
 from smtpmailer.cli.template import template
 from smtpmailer.cli.trap import trap
@@ -34,12 +37,18 @@ def main(context: click.Context) -> None:
 
 for _command in (
     send,
+    sendmail,
     ping,
     status,
+    connections,
     request,
     queue,
     template,
     trap,
+    start,
+    stop,
+    restart,
+    reload,
     check_config,
     generate_key,
     hash_password,

@@ -84,6 +84,7 @@ def make_client(connection: Mapping[str, Any], environ: Mapping[str, str] = os.e
         tls=_context(connection) if tls else _no_context(connection),
         auth=_password(connection["password_file"], environ),
         timeout=connection["timeout"],
+        retry_for=connection.get("retry_for", 0.0),
         server_name=connection["server_name"],
     )
 

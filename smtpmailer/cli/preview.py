@@ -16,6 +16,7 @@ import click
 
 from smtpmailer import configuration
 from smtpmailer.cli.output import CommandFailure, ExitStatus, note, reason_of
+from smtpmailer.cli.stores import with_redis
 from smtpmailer.cli.tables import clean
 from smtpmailer.core.mime import MessageOptions, Stamp, compose
 from smtpmailer.core.model import Address, Capabilities, MailRequest
@@ -25,7 +26,8 @@ from smtpmailer.core.settings_reading import from_values
 from smtpmailer.core.templating import fill, render
 from smtpmailer.errors import ClientError, OperatorError, RequestInvalidError, SettingsError
 from smtpmailer.schemafiles import load_schema
-from smtpmailer.template_parts import open_folder, rules_of
+from smtpmailer.template_parts import make_store, open_folder, rules_of
+from smtpmailer.threads import InlineThreads
 
 __all__ = ["preview", "read_text"]
 
@@ -75,7 +77,7 @@ def read_text(file: BinaryIO) -> str:
     "--basepath", metavar="DIR", help="Where relative paths begin; else the env file's directory."
 )
 def preview(name: str | None, file: BinaryIO | None, **options: Any) -> None:
-    """Print what a template makes of values; NAME is one in EMAIL_TEMPLATE_DIR.
+    """Print what a template makes of values; NAME is one in EMAIL_TEMPLATE_DIR, or in Redis.
 
     Reads the template itself and asks no service. Tags without a value and values without a tag
     are told on standard error. With --eml the result is a mail that a mail program can open.
@@ -85,7 +87,7 @@ def preview(name: str | None, file: BinaryIO | None, **options: Any) -> None:
     settings = _settings(options["env_file"], options["basepath"])
     request = _request(options, _values(options["given"], options["values_file"]))
     try:
-        text = read_text(file) if file is not None else open_folder(settings).read(name or "")
+        text = read_text(file) if file is not None else _stored(settings, name or "")
         text = _filled(text, request, settings, strict=options["strict"])
         if options["eml"] is None:
             click.echo(text.encode("utf-8"), nl=False)
@@ -108,7 +110,9 @@ def _settings(env_file: str | None, basepath: str | None) -> Settings:
             return configuration.load(env_file, basepath, os.environ)
         found = {key: os.environ[key] for key in OPTIONS.keys() & os.environ.keys()}
         values: dict[str, object] = {
-            key: value for key, value in found.items() if key.startswith(("EMAIL_", "MAIL_"))
+            key: value
+            for key, value in found.items()
+            if key.startswith(("EMAIL_", "MAIL_", "REDIS_"))
         }
         needed = {"SMTP_HOST": "localhost", "MAILER_QUEUE": False}
         return from_values(values | needed, str(Path(basepath or ".").absolute()))
@@ -116,6 +120,15 @@ def _settings(env_file: str | None, basepath: str | None) -> Settings:
         raise CommandFailure("the configuration is faulty:", *error.faults) from error
     except OperatorError as error:
         raise CommandFailure(str(error)) from error
+
+
+def _stored(settings: Settings, name: str) -> str:
+    """Read a template from where the service would."""
+    if not (settings.redis_enable and settings.redis_store_template):
+        return open_folder(settings).read(name)
+    return with_redis(
+        settings, lambda redis: make_store(settings, InlineThreads(), redis).get(name)
+    )
 
 
 def _values(given: tuple[str, ...], values_file: BinaryIO | None) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
+import attrs
 import click
 
 from smtpmailer.cli.asking import Asker
 from smtpmailer.cli.mailview import mail_view, recipients_of
 from smtpmailer.cli.options import connection_options, make_client
 from smtpmailer.cli.output import CommandFailure, ExitStatus, note
+from smtpmailer.cli.queue_move import move
 from smtpmailer.cli.rescue import rescue
 from smtpmailer.cli.tables import local_time, table
 from smtpmailer.core.names import due_of
@@ -51,6 +53,13 @@ _PAGE: Final = click.option(
 _NAMES: Final = click.argument("names", nargs=-1, required=True, metavar="NAME...")
 
 
+def _list_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a list."""
+    for option in (connection_options, _JSON, _LONG, _PAGE, _LIMIT):
+        command = option(command)
+    return command
+
+
 @contextmanager
 def _asker(connection: Mapping[str, Any], *, json_wanted: bool) -> Iterator[Asker]:
     with make_client(connection) as client:
@@ -63,30 +72,10 @@ def queue() -> None:
 
 
 @queue.command("list")
-@_LIMIT
-@_PAGE
-@_LONG
-@_JSON
-@connection_options
-def list_waiting(
-    limit: int,
-    page: int,
-    long: bool,  # noqa: FBT001
-    json_wanted: bool,  # noqa: FBT001
-    **connection: Any,
-) -> None:
+@_list_options
+def list_waiting(**options: Any) -> None:
     """List the mails that wait, the one due first at the top."""
-    with _asker(connection, json_wanted=json_wanted) as asker:
-        answer = asker.ask("getQueueList", {"limit": limit, "page": page})
-        if json_wanted:
-            return
-        names = answer["data"]["items"]
-        if long and names:
-            heads = ("NAME", "NEXT ATTEMPT", "TRIES", "RECIPIENTS", "SUBJECT")
-            lines = table(heads, [_waiting_row(asker, name) for name in names])
-        else:
-            lines = table(("NAME", "DUE"), [(name, local_time(due_of(name))) for name in names])
-        _print_page(lines, len(names), page * limit, answer["data"]["total"])
+    _list(_WAITING, **options)
 
 
 @queue.command()
@@ -188,30 +177,10 @@ def failed() -> None:
 
 
 @failed.command("list")
-@_LIMIT
-@_PAGE
-@_LONG
-@_JSON
-@connection_options
-def list_failed(
-    limit: int,
-    page: int,
-    long: bool,  # noqa: FBT001
-    json_wanted: bool,  # noqa: FBT001
-    **connection: Any,
-) -> None:
+@_list_options
+def list_failed(**options: Any) -> None:
     """List the dead letters."""
-    with _asker(connection, json_wanted=json_wanted) as asker:
-        answer = asker.ask("getFailedList", {"limit": limit, "page": page})
-        if json_wanted:
-            return
-        names = answer["data"]["items"]
-        if long and names:
-            heads = ("NAME", "FAILED", "RECIPIENTS", "SUBJECT", "REASON")
-            lines = table(heads, [_failed_row(asker, name) for name in names])
-        else:
-            lines = table(("NAME",), [(name,) for name in names])
-        _print_page(lines, len(names), page * limit, answer["data"]["total"])
+    _list(_FAILED, **options)
 
 
 @failed.command("show")
@@ -245,7 +214,35 @@ def clear_failed(yes: bool, json_wanted: bool, **connection: Any) -> None:  # no
 
 
 failed.add_command(retry)
+queue.add_command(move)
 queue.add_command(rescue)
+
+
+@attrs.frozen(kw_only=True)
+class _Listing:
+    """A list: the request that gives its names, and its columns; more of them when it is long."""
+
+    request: str
+    heads: tuple[str, ...]
+    row: Callable[[str], tuple[Any, ...]]
+    long_heads: tuple[str, ...]
+    long_row: Callable[[Asker, str], tuple[Any, ...]]
+
+
+def _list(
+    listing: _Listing, *, limit: int, page: int, long: bool, json_wanted: bool, **connection: Any
+) -> None:
+    """Print a page of a list."""
+    with _asker(connection, json_wanted=json_wanted) as asker:
+        answer = asker.ask(listing.request, {"limit": limit, "page": page})
+        if json_wanted:
+            return
+        names = answer["data"]["items"]
+        if long and names:
+            lines = table(listing.long_heads, [listing.long_row(asker, name) for name in names])
+        else:
+            lines = table(listing.heads, [listing.row(name) for name in names])
+        _print_page(lines, len(names), page * limit, answer["data"]["total"])
 
 
 def _show(asker: Asker, request: str, name: str) -> None:
@@ -323,6 +320,22 @@ def _failed_row(asker: Asker, name: str) -> tuple[Any, ...]:
     mail, detail = answer["data"], answer.get("detail") or {}
     when = local_time(detail.get("failedAt"))
     return name, when, _people(mail), mail.get("subject"), detail.get("why")
+
+
+_WAITING: Final = _Listing(
+    request="getQueueList",
+    heads=("NAME", "DUE"),
+    row=lambda name: (name, local_time(due_of(name))),
+    long_heads=("NAME", "NEXT ATTEMPT", "TRIES", "RECIPIENTS", "SUBJECT"),
+    long_row=_waiting_row,
+)
+_FAILED: Final = _Listing(
+    request="getFailedList",
+    heads=("NAME",),
+    row=lambda name: (name,),
+    long_heads=("NAME", "FAILED", "RECIPIENTS", "SUBJECT", "REASON"),
+    long_row=_failed_row,
+)
 
 
 def _people(mail: Mapping[str, Any]) -> str:

@@ -3,39 +3,33 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from smtpmailer import configuration
 from smtpmailer.cli.mailview import recipient_count
 from smtpmailer.cli.output import CommandFailure, ExitStatus, as_json, note
+from smtpmailer.cli.stores import load_settings, refuse_root, settings_options, with_redis
 from smtpmailer.cli.tables import ago, table
 from smtpmailer.core.settings import Settings
-from smtpmailer.errors import EnvFileError, NoSuchMailError, SettingsError, StoreError
+from smtpmailer.coroutines import returns_deferred
+from smtpmailer.errors import NoSuchMailError, StoreError
 
 if TYPE_CHECKING:
+    from smtpmailer.interfaces import IRedis
+    from smtpmailer.stores.redis_rescue import RedisRescuer
     from smtpmailer.stores.rescue import Found, Rescuer
+
+    #: What was found, and by path why it was not taken in; empty when it was.
+    _Outcome: TypeAlias = tuple[list[Found], Mapping[str, str]]
 
 __all__ = ["rescue"]
 
 
 @click.command()
-@click.option(
-    "--env",
-    "env_file",
-    metavar="FILE",
-    envvar="SMTPMAILER_ENV",
-    help="The service's env file; else .env when there is one.",
-)
-@click.option(
-    "--basepath", metavar="DIR", help="Where relative paths begin; else the env file's directory."
-)
+@settings_options
 @click.option("--quarantine", is_flag=True, help="Look at mails in quarantine instead.")
 @click.option("--apply", is_flag=True, help="Do it; without this nothing is changed.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
@@ -49,24 +43,19 @@ def rescue(
     """Find mails that another program stranded, and take them into the queue.
 
     That is: mails that lie in QUEUE_PROCESS_DIR though no service of ours is sending them, that
-    lie beside the queue's directories, or that are named after a negative time. Without --apply
-    they are only shown. Nobody knows of them whether they were sent. With --quarantine: what could
-    not be read or decrypted, once it can.
+    lie beside the queue's directories, or that are named after a negative time. In Redis: those
+    under temp:, those that the index does not name, and those named after a negative time. Without
+    --apply they are only shown. Nobody knows of them whether they were sent. With --quarantine:
+    what could not be read or decrypted, once it can.
 
-    Works on the directories, on the service's own machine, whether the service runs or not. Stop
-    the other program first.
+    Works on the directories, on the service's own machine, or on Redis, whether the service runs or
+    not. Stop the other program first.
     """
-    settings = _settings(env_file, basepath)
-    rescuer = _rescuer(settings)
-    try:
-        found = rescuer.find_quarantined() if quarantine else rescuer.find()
-        if apply and found:
-            _refuse_root(settings.queue_dir)
-        results = {each.path: _take(rescuer, each) for each in found} if apply else {}
-    except OSError as error:
-        raise CommandFailure(f"{error.filename or settings.queue_dir}: {error.strerror}") from error
-    finally:
-        rescuer.close()
+    settings = load_settings(env_file, basepath)
+    if settings.redis_enable and settings.redis_store_queue:
+        found, results = _in_redis(settings, quarantine=quarantine, apply=apply)
+    else:
+        found, results = _in_files(settings, quarantine=quarantine, apply=apply)
     if json_wanted:
         mails = [_as_fields(each, results) for each in found]
         click.echo(as_json({"applied": apply, "mails": mails}))
@@ -76,74 +65,102 @@ def rescue(
         raise click.exceptions.Exit(ExitStatus.FAILED)
 
 
-def _settings(env_file: str | None, basepath: str | None) -> Settings:
+def _in_files(settings: Settings, *, quarantine: bool, apply: bool) -> _Outcome:
+    rescuer = _rescuer(settings)
     try:
-        return configuration.load(env_file, basepath, os.environ)
-    except (EnvFileError, SettingsError) as error:
-        lines = str(error).splitlines()
-        raise CommandFailure(
-            "the configuration is faulty:",
-            *(f"  {line}" for line in lines),
-            status=ExitStatus.USAGE,
-        ) from error
+        found = rescuer.find_quarantined() if quarantine else rescuer.find()
+        if apply and found:
+            refuse_root(settings.queue_dir, "queue rescue")
+        results = {each.path: _take(rescuer, each) for each in found} if apply else {}
+    except OSError as error:
+        raise CommandFailure(f"{error.filename or settings.queue_dir}: {error.strerror}") from error
+    finally:
+        rescuer.close()
+    return found, results
+
+
+def _in_redis(settings: Settings, *, quarantine: bool, apply: bool) -> _Outcome:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    from smtpmailer.queue_stores import cipher_of, open_redis_queue  # noqa: PLC0415
+    from smtpmailer.stores.redis_keys import QueueKeys  # noqa: PLC0415
+    from smtpmailer.stores.redis_rescue import RedisRescuer  # noqa: PLC0415
+
+    @returns_deferred
+    async def rescue_all(redis: IRedis) -> _Outcome:
+        rescuer = RedisRescuer(
+            redis,
+            QueueKeys(settings.redis_key_prefix),
+            open_redis_queue(settings, reactor, redis).quarantine,
+            open_document=cipher_of(settings).open,
+            judge=_judge(),
+            now=time.time,
+        )
+        found = await (rescuer.find_quarantined() if quarantine else rescuer.find())
+        results: dict[str, str] = {}
+        for each in found if apply else ():
+            results[each.path] = _unfit(each) or await _take_shared(rescuer, each)
+        return found, results
+
+    try:
+        return with_redis(settings, rescue_all)
+    except StoreError as error:
+        raise CommandFailure(str(error), status=ExitStatus.UNREACHABLE) from error
 
 
 def _rescuer(settings: Settings) -> Rescuer:
     # Imported here: they bring Twisted and more, which the other commands don't need.
+    from smtpmailer.queue_stores import cipher_of, directories_of  # noqa: PLC0415
+    from smtpmailer.stores.rescue import Rescuer  # noqa: PLC0415
+
+    return Rescuer(
+        directories_of(settings),
+        cipher_of(settings).open,
+        _judge(),
+        durable=settings.queue_fsync,
+    )
+
+
+def _judge() -> Callable[[Mapping[str, Any]], None]:
+    """Give what raises for a mail object that can't be sent."""
     from smtpmailer.core.requests import MailParser  # noqa: PLC0415
     from smtpmailer.schemafiles import load_schema  # noqa: PLC0415
-    from smtpmailer.stores.filequeue import QueueDirectories  # noqa: PLC0415
-    from smtpmailer.stores.rescue import Rescuer  # noqa: PLC0415
-    from smtpmailer.stores.sealed import QueueCipher  # noqa: PLC0415
 
-    keys = tuple(key for key in (settings.secret_key, *settings.secret_key_old) if key)
-    cipher = QueueCipher(
-        method=settings.queue_encrypt_method,
-        keys=keys,
-        whole=settings.queue_full_encrypt,
-        make_nonce=os.urandom,
-    )
-    directories = QueueDirectories(
-        waiting=settings.queue_dir,
-        claimed=settings.queue_process_dir,
-        failed=settings.queue_failed_dir,
-    )
     parser = MailParser(load_schema("sendMail"))
 
     def judge(mail: Mapping[str, Any]) -> None:
         # The time that counts is the one in the name.
         parser.parse({key: value for key, value in mail.items() if key != "scheduleTime"})
 
-    return Rescuer(directories, cipher.open, judge, durable=settings.queue_fsync)
-
-
-def _refuse_root(directory: str) -> None:
-    """Refuse to leave files that the service could not read."""
-    owner = Path(directory).stat().st_uid
-    if os.geteuid() != 0 or owner == 0:
-        return
-    try:
-        name = pwd.getpwuid(owner).pw_name
-    except KeyError:
-        name = f"#{owner}"
-    raise CommandFailure(
-        f"{directory} belongs to {name}, who could not read what root writes there",
-        f"sudo -u '{name}' smtpmailer queue rescue ...",
-        status=ExitStatus.USAGE,
-    )
+    return judge
 
 
 def _take(rescuer: Rescuer, found: Found) -> str:
     """Take one in; gives why it was not, empty when it was."""
-    if found.quarantined and found.fault:
-        return f"left where it is: {found.fault}"
+    if fault := _unfit(found):
+        return fault
     try:
         rescuer.take(found)
-    except NoSuchMailError:
-        return "gone meanwhile"
-    except StoreError as error:
-        return f"left where it is: {error}"
+    except (NoSuchMailError, StoreError) as error:
+        return _why_left(error)
     return ""
+
+
+async def _take_shared(rescuer: RedisRescuer, found: Found) -> str:
+    try:
+        await rescuer.take(found)
+    except (NoSuchMailError, StoreError) as error:
+        return _why_left(error)
+    return ""
+
+
+def _unfit(found: Found) -> str:
+    """Give why a mail is not even tried to be taken in."""
+    return f"left where it is: {found.fault}" if found.quarantined and found.fault else ""
+
+
+def _why_left(error: NoSuchMailError | StoreError) -> str:
+    return "gone meanwhile" if isinstance(error, NoSuchMailError) else f"left where it is: {error}"
 
 
 def _show(found: list[Found], results: Mapping[str, str], *, apply: bool) -> None:

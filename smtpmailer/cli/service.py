@@ -11,6 +11,8 @@ import click
 
 from smtpmailer.cli.options import connection_options, make_client
 from smtpmailer.cli.output import CommandFailure, ExitStatus, as_json, reason_of, unreachable
+from smtpmailer.cli.processes import show_status
+from smtpmailer.cli.running import find_process, run_directory
 from smtpmailer.errors import ServiceAnswerError, ServiceProtocolError, ServiceUnreachableError
 
 __all__ = ["ping", "request", "status"]
@@ -32,9 +34,41 @@ def ping(**connection: Any) -> None:
 
 @click.command()
 @click.option("--json", "json_wanted", is_flag=True, help="Print the service's answer as it is.")
+@click.option("--basepath", metavar="DIR", help="Where relative paths of the env file begin.")
+@click.option(
+    "--run-dir", metavar="DIR", help="Its run directory; else MAILER_RUN_DIR of the env file."
+)
 @connection_options
-def status(json_wanted: bool, **connection: Any) -> None:  # noqa: FBT001
-    """Show how many mails the service sent and how many failed."""
+def status(
+    json_wanted: bool,  # noqa: FBT001
+    basepath: str | None,
+    run_dir: str | None,
+    **connection: Any,
+) -> None:
+    """Show how the service is.
+
+    Of one that runs on this machine: its processes, and what each of them does. Of one that is
+    named by --host or --port, or when none runs from the run directory: how many mails it sent and
+    how many failed, as its API tells.
+    """
+    if not (connection["host"] or connection["port"]):
+        env_file = connection["env_file"]
+        directory = run_directory(env_file and str(env_file), basepath, run_dir)
+        if run_dir or _runs(directory):
+            show_status(directory, json_wanted=json_wanted)
+            return
+    _show_counters(connection, json_wanted=json_wanted)
+
+
+def _runs(directory: str) -> bool:
+    """Whether a service runs from there that we may ask; its API may be open to us all the same."""
+    try:
+        return find_process(directory) is not None
+    except CommandFailure:
+        return False
+
+
+def _show_counters(connection: dict[str, Any], *, json_wanted: bool) -> None:
     with make_client(connection) as client:
         try:
             counters = client.status()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The subcommands about templates: template list, show, add, update, remove, preview."""
+"""The subcommands about templates: template list, show, add, update, remove, preview, move."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from smtpmailer.cli.options import connection_options, make_client
 from smtpmailer.cli.output import ExitStatus, note
 from smtpmailer.cli.preview import preview, read_text
 from smtpmailer.cli.tables import clean, clean_lines
+from smtpmailer.cli.template_move import move
 
 __all__ = ["template"]
 
@@ -112,6 +113,7 @@ def remove(names: tuple[str, ...], json_wanted: bool, **connection: Any) -> None
 
 
 template.add_command(preview)
+template.add_command(move)
 
 
 def _write(

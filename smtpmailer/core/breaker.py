@@ -16,6 +16,9 @@ _THRESHOLD: Final = 3
 _FIRST: Final = 10.0
 _LONGEST: Final = 300.0
 
+#: Those who wait for a server come back one after another (seconds), over this long at most.
+_STEP: Final = 0.01
+_SPREAD: Final = 60.0
 
 #: So many servers are remembered.
 _MOST: Final = 1000
@@ -26,18 +29,29 @@ class _Server:
     failures: int = 0
     next_probe: float = 0.0
     probing: bool = False
+    told: int = 0
+
+    def stagger(self) -> float:
+        """Give how much later than the first of those who wait the next one is to come back."""
+        self.told += 1
+        return (self.told - 1) * _STEP % _SPREAD
 
 
 class Breaker:
     """Remembers failures to connect, by server.
 
     A server that was out of reach several times in a row is tried by one mail at a time, with
-    growing waits in between; the others are told when to come back.
+    growing waits in between; the others are told when to come back, not all at the same moment.
     """
 
     def __init__(self) -> None:
         """Think well of all servers."""
         self._servers: dict[str, _Server] = {}
+
+    def is_out_of_reach(self, server: str) -> bool:
+        """Whether a server is to be tried by one mail at a time only."""
+        known = self._servers.get(server)
+        return known is not None and known.failures >= _THRESHOLD
 
     def wait_until(self, server: str, now: float) -> float | None:
         """Give the time (seconds of the clock of ``now``) to come back; None to try now.
@@ -48,11 +62,12 @@ class Breaker:
         if known is None or known.failures < _THRESHOLD:
             return None
         if known.probing:
-            return now + _FIRST
+            return now + _FIRST + known.stagger()
         # A probe that lies further away was set before the clock went back.
         if now < known.next_probe <= now + _LONGEST:
-            return known.next_probe
+            return known.next_probe + known.stagger()
         known.probing = True
+        known.told = 0
         return None
 
     def succeeded(self, server: str) -> None:
@@ -72,6 +87,7 @@ class Breaker:
             return
         known.failures += 1
         known.probing = False
+        known.told = 0
         growth = 2.0 ** min(max(known.failures - _THRESHOLD, 0), 10)
         known.next_probe = now + min(_FIRST * growth, _LONGEST)
         if len(self._servers) > _MOST:

@@ -52,6 +52,14 @@ class DueIndex:
             self._moved[name] = due
         self._due.add((self.due_at(name), name))
 
+    def hasten(self, name: str, due: float) -> bool:
+        """Let a name be due at ``due`` if it is not before; tells whether it waits for any time."""
+        if name not in self._names or self.due_at(name) == math.inf:
+            return False
+        if due < self.due_at(name):
+            self.add(name, due)
+        return True
+
     def discard(self, name: str) -> bool:
         """Take a name out; tells whether it was in."""
         if name not in self._names:

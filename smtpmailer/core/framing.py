@@ -67,6 +67,11 @@ class Framer:
         """How many bytes of an unfinished document are kept."""
         return self._pending
 
+    @property
+    def unfinished(self) -> bytes:
+        """What is kept of an unfinished document."""
+        return b"".join([*self._blocks, self._buffer])
+
     def feed(self, data: bytes) -> list[Document]:
         """Take the next bytes and give the documents they complete, in order.
 

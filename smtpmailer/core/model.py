@@ -169,6 +169,11 @@ class OutgoingMail:
         default=None, repr=False
     )
 
+    @property
+    def urgent(self) -> bool:
+        """Whether it goes before mails of the queue: somebody waits for what becomes of it."""
+        return self.before_dot is None
+
 
 class Outcome(enum.Enum):
     """What became of one recipient."""

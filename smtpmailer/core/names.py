@@ -22,6 +22,7 @@ __all__ = [
     "make_name",
     "name_of_file",
     "unique_of",
+    "variant_of",
 ]
 
 #: The last second of the year 9999: no mail is scheduled behind it.
@@ -65,6 +66,14 @@ def file_name(name: str) -> str:
 def name_of_file(text: str) -> str:
     """Give the name that a queue file's name holds; the text has passed ``is_file_name``."""
     return text.removeprefix("mail_").removesuffix(".json")
+
+
+def variant_of(file: str, number: int) -> str:
+    """Give another name for a queue file, in the same place of the order; as long as one may be."""
+    suffix = f"x{number}.json"
+    variant = file.removesuffix(".json")[: _MAX_NAME - len(suffix)] + suffix
+    # A time may be so long that its end was cut off; it was absurd anyway.
+    return variant if is_file_name(variant) else f"mail_{MAX_SECONDS}.0_{suffix}"
 
 
 def due_of(name: str) -> float:

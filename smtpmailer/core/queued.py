@@ -18,12 +18,16 @@ MailDocument = Mapping[str, Any] | str
 
 @attrs.frozen(kw_only=True)
 class StoredMail:
-    """A mail in the queue. With ``fault``, why its document can't be read (it is empty then)."""
+    """A mail in the queue. With ``fault``, why its document can't be read (it is empty then).
+
+    ``abandoned``: somebody else had claimed it, and was not heard of again.
+    """
 
     name: str
     document: MailDocument = attrs.field(repr=False)
     state: MailState = FRESH
     fault: str = ""
+    abandoned: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -46,8 +46,9 @@ class MailState:
     ``next_at`` is the Unix time of the next attempt, None for "when its name says". ``settled``
     holds the recipients that are done with, delivered or refused for good. ``in_doubt`` names
     the recipients for whom the final dot may have been sent without a known answer, and since
-    when. ``held`` says why a mail waits for its operator; empty when it does not. ``crashes``
-    counts the processes that died while they had it.
+    when; ``doubted`` those of earlier attempts, whatever a later one came to. ``held`` says why a
+    mail waits for its operator; empty when it does not. ``crashes`` counts the processes that died
+    while they had it.
     """
 
     next_at: float | None = None
@@ -56,6 +57,7 @@ class MailState:
     settled: tuple[RecipientOutcome, ...] = ()
     in_doubt: tuple[str, ...] = ()
     in_doubt_since: float = 0.0
+    doubted: tuple[str, ...] = ()
     held: str = ""
     crashes: int = 0
 
@@ -70,6 +72,10 @@ class MailState:
         """Give the recipients that are not to be tried again."""
         return frozenset(outcome.recipient for outcome in self.settled)
 
+    def ever_in_doubt(self) -> tuple[str, ...]:
+        """Give the recipients who are in doubt, or ever were: they may have the mail already."""
+        return tuple(dict.fromkeys((*self.doubted, *self.in_doubt)))
+
 
 #: The state of a mail that nothing has happened to.
 FRESH: Final = MailState()
@@ -78,10 +84,15 @@ FRESH: Final = MailState()
 def revived(state: MailState) -> MailState:
     """Give the state of a dead letter that is to be tried again.
 
-    Who has the mail stays settled; who was refused is tried again; history stays.
+    Who has the mail stays settled; who was refused is tried again; history and doubts stay.
     """
     settled = tuple(o for o in state.settled if o.outcome is Outcome.DELIVERED)
-    return MailState(attempts=state.attempts, attempt_count=0, settled=settled)
+    return MailState(
+        attempts=state.attempts,
+        attempt_count=0,
+        settled=settled,
+        doubted=state.ever_in_doubt(),
+    )
 
 
 def updated(state: MailState) -> MailState:
@@ -106,6 +117,8 @@ def state_to_json(state: MailState) -> dict[str, Any]:
     if state.in_doubt:
         out["doubt"] = list(state.in_doubt)
         out["since"] = state.in_doubt_since
+    if state.doubted:
+        out["doubted"] = list(state.doubted)
     if state.held:
         out["held"] = state.held
     if state.crashes:
@@ -126,6 +139,7 @@ def state_from_json(value: Any) -> MailState:
         settled=tuple(_outcome_from_json(each) for each in value.get("settled", ())),
         in_doubt=tuple(str(each) for each in value.get("doubt", ())),
         in_doubt_since=float(value.get("since", 0.0)),
+        doubted=tuple(str(each) for each in value.get("doubted", ())),
         held=str(value.get("held", "")),
         crashes=int(value.get("crashes", 0)),
     )

@@ -26,7 +26,8 @@ __all__ = [
 #: A mail that the service died of so often is taken for the cause.
 MAX_CRASHES: Final = 5
 
-#: After a lost final reply the server may still be at work on the mail: do not hurry (seconds).
+#: A server has ten minutes for its reply to the final dot (RFC 5321 section 4.5.3.2.6). For so
+#: long (seconds) it may still be at work on a mail in doubt, whoever hung up: do not hurry.
 _DOUBT_DELAY: Final = 600.0
 
 
@@ -119,6 +120,7 @@ def after_attempt(
         settled=settled,
         in_doubt=doubtful,
         in_doubt_since=moment.now if doubtful else 0.0,
+        doubted=tuple(dict.fromkeys((*state.doubted, *doubtful))),
         next_at=None,
     )
     if not result.temporary:
@@ -139,13 +141,19 @@ def without_attempt(state: MailState, failures: int) -> Verdict:
 
 
 def after_crash(state: MailState, policy: RetryPolicy, *, failures: int, now: float) -> Verdict:
-    """Judge a mail that a process had when it died: unsent, or in doubt when it was marked."""
-    state = attrs.evolve(state, crashes=state.crashes + 1)
+    """Judge a mail that a process had when it died: unsent, or in doubt when it was marked.
+
+    It is due at ``now``; in doubt, ten minutes after the mark at the earliest.
+    """
+    state = attrs.evolve(state, crashes=state.crashes + 1, doubted=state.ever_in_doubt())
     if state.crashes > MAX_CRASHES:
         why = f"the service died {state.crashes} times while it had this mail"
         return Dead(state=state, failures=failures, why=why)
     if state.in_doubt and policy.hold_doubtful:
         return Retry(state=_held(state), failures=failures)
+    if state.in_doubt:
+        # A mark that lies ahead was made before the clock went back.
+        now = max(now, min(state.in_doubt_since, now) + _DOUBT_DELAY)
     return Retry(state=attrs.evolve(state, next_at=now), failures=failures)
 
 

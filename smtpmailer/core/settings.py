@@ -29,158 +29,23 @@ from smtpmailer.core.options import (
 )
 from smtpmailer.core.settings_fields import OPTION
 from smtpmailer.core.settings_fields import setting as _key
+from smtpmailer.core.settings_service import ServiceSettings
 
 __all__ = ["OPTIONS", "Settings"]
 
-_Level: TypeAlias = Literal["debug", "info", "notice", "warning", "error"]
 _Charset: TypeAlias = Literal["utf-8", "us-ascii", "iso-8859-1"]
 _BodyEncoding: TypeAlias = Literal["7bit", "8bit", "base64", "binary", "quoted-printable"]
 _MIB: Final = 1024 * 1024
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
+class Settings(ServiceSettings):
     """Every key of the configuration, in lower case; the help texts say what each means.
 
     Paths are absolute when ``from_values`` made them. ``warnings`` are lines for the log at start;
     ``secret_files`` are files that no mail may carry, beside the directories of the queue.
     """
 
-    mailer_proto: Literal["tcp", "ssl"] = _key(
-        "mailer", Choice(("tcp", "ssl")), "tcp", "Protocol of the API; ssl is TLS."
-    )
-    mailer_addr: str = _key(
-        "mailer",
-        Host(optional=False),
-        "127.0.0.1",
-        "Address or host name on which the API listens.",
-    )
-    mailer_port: int = _key("mailer", PORT, 3000, "Port of the API.")
-    mailer_ssl_cert: str = _key(
-        "mailer", Path(), "", "PEM file of the API's certificate and its chain; needed with ssl."
-    )
-    mailer_ssl_key: str = _key(
-        "mailer", Path(), "", "PEM file of the certificate's private key; needed with ssl."
-    )
-    mailer_ssl_client_ca: str = _key(
-        "mailer", Path(), "", "PEM file of authorities; with it a client needs their certificate."
-    )
-    mailer_workers: int = _key(
-        "mailer", Number(1), 1, "Processes that serve the API; more than 1 has no effect yet."
-    )
-    mailer_max_memory: int = _key(
-        "mailer",
-        Number(16),
-        64,
-        "A worker above it is replaced once it is idle; no effect yet.",
-        unit="MB",
-    )
-    mailer_max_request: int = _key(
-        "mailer",
-        Number(-1),
-        -1,
-        "A worker is replaced after so many requests; -1 or 0: never; no effect yet.",
-    )
-    mailer_restart_cron: str = _key(
-        "mailer",
-        Crontab(),
-        "",
-        "Times at which the workers are replaced one after another; no effect yet.",
-    )
-    mailer_timeout: int = _key(
-        "mailer", Number(1), 300, "Limit of each wait for an SMTP server.", unit="s"
-    )
-    mailer_log: bool = _key("mailer", Flag(), True, "Whether the service logs.")
-    mailer_log_level: _Level = _key(
-        "mailer",
-        Choice(("debug", "info", "notice", "warning", "error")),
-        "notice",
-        "The least important messages that are logged.",
-    )
-    mailer_log_output: Literal["error_log", "syslog"] = _key(
-        "mailer",
-        Choice(("error_log", "syslog")),
-        "error_log",
-        "Where the log goes; error_log is standard error, or twistd's log file.",
-    )
-    mailer_max_request_size: int = _key(
-        "limit", Number(1024), 32 * _MIB, "Largest request.", unit="bytes"
-    )
-    mailer_max_buffered: int = _key(
-        "limit",
-        Number(_MIB),
-        256 * _MIB,
-        "Requests of all clients, being received or done.",
-        unit="bytes",
-    )
-    mailer_max_depth: int = _key(
-        "limit", Number(8, 500), 64, "Deepest nesting of a request's JSON.", unit="levels"
-    )
-    mailer_max_connections: int = _key(
-        "limit", Number(1), 10000, "Connections that may be open at a time."
-    )
-    mailer_max_connections_per_peer: int = _key(
-        "limit", Number(0), 5000, "Connections of one client address at a time; 0: no limit."
-    )
-    mailer_max_in_flight: int = _key(
-        "limit", Number(1), 100, "Requests of one connection that may be unanswered at a time."
-    )
-    mailer_idle_timeout: int = _key(
-        "limit", Number(1), 300, "A connection is closed after so long without a request.", unit="s"
-    )
-    mailer_request_timeout: int = _key(
-        "limit", Number(1), 60, "Time from a request's first byte to its last.", unit="s"
-    )
-    mailer_auth: bool = _key("auth", Flag(), False, "Whether a request needs the password.")
-    mailer_auth_hash_method: Literal["bcrypt", "argon2i", "sodium"] = _key(
-        "auth",
-        Choice(("bcrypt", "argon2i", "sodium")),
-        "bcrypt",
-        "Kind of the password's hash; sodium is argon2id.",
-    )
-    mailer_auth_hash: str = _key(
-        "auth",
-        Text(),
-        "",
-        "Hash of the password, from smtpmailer hash-password; MAILER_AUTH needs it or keys.",
-        secret=True,
-    )
-    mailer_keys_file: str = _key(
-        "auth", Path(), "", "JSON file of further passwords and what each allows; mode 0600."
-    )
-    redis_enable: bool = _key(
-        "redis", Flag(), False, "Whether Redis keeps the counters; no effect yet."
-    )
-    redis_proto: Literal["tcp", "tls"] = _key(
-        "redis", Choice(("tcp", "tls")), "tcp", "Protocol of the Redis server."
-    )
-    redis_addr: str = _key(
-        "redis", Host(optional=False), "127.0.0.1", "Address or host name of the Redis server."
-    )
-    redis_port: int = _key("redis", PORT, 6379, "Port of the Redis server.")
-    redis_key_prefix: str = _key(
-        "redis", Text(), "SMTP_MAILER:", "What every Redis key begins with."
-    )
-    redis_timeout: int = _key(
-        "redis", Number(), 0, "Limit of connecting to Redis; 0: none.", unit="s"
-    )
-    redis_retry_interval: int = _key(
-        "redis", Number(), 100, "Pause before connecting to Redis again.", unit="ms"
-    )
-    redis_read_timeout: int = _key(
-        "redis", Number(), 10, "Limit of each wait for an answer of Redis; 0: none.", unit="s"
-    )
-    redis_store_queue: bool = _key(
-        "redis", Flag(), False, "Whether Redis keeps the queue, instead of QUEUE_DIR."
-    )
-    redis_store_template: bool = _key(
-        "redis", Flag(), False, "Whether Redis keeps the templates, instead of EMAIL_TEMPLATE_DIR."
-    )
-    redis_reset_stats_on_start: bool = _key(
-        "redis", Flag(), True, "Whether the counters in Redis begin at 0 when the service starts."
-    )
-    redis_user: str = _key("redis", Text(), "", "User of Redis (ACL).", secret=True)
-    redis_password: str = _key("redis", Text(), "", "Password of Redis.", secret=True)
     mailer_queue: bool = _key(
         "queue", Flag(), True, "Whether mails can be queued; failed ones are tried again then."
     )
@@ -232,6 +97,13 @@ class Settings:
         False,
         "Whether a mail is sent as soon as it is due; otherwise at the next look.",
         example=True,
+    )
+    queue_lease: int = _key(
+        "queue",
+        Number(2),
+        600,
+        "How long a node that is not heard of keeps its mails, where Redis keeps the queue.",
+        unit="s",
     )
     queue_retry_delay: int = _key(
         "queue", Number(1), 60, "Wait before the second attempt.", unit="s"
@@ -324,6 +196,30 @@ class Settings:
         1800,
         "Limit of a whole delivery, however often the server answers in between.",
         unit="s",
+    )
+    smtp_max_connections: int = _key(
+        "smtp",
+        Number(1, 10000),
+        10,
+        "Connections that each process has to one SMTP server with one account at a time; to all "
+        "servers together ten times as many.",
+    )
+    smtp_max_messages_per_connection: int = _key(
+        "smtp", Number(1), 100, "Mails after which a connection to an SMTP server is closed."
+    )
+    smtp_idle_timeout: int = _key(
+        "smtp",
+        Number(0),
+        30,
+        "A connection to an SMTP server is closed after so long without a mail; 0: at once.",
+        unit="s",
+    )
+    smtp_pipeline_depth: int = _key(
+        "smtp",
+        Number(1, 100),
+        2,
+        "Mails that may be under way on a connection at a time where the SMTP server offers "
+        "PIPELINING; at most so many are in doubt when it breaks.",
     )
     mail_html: bool = _key("mail", Flag(), True, "Whether bodies are HTML, else plain text.")
     mail_charset: _Charset = _key(

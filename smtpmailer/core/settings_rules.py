@@ -35,14 +35,14 @@ class Findings:
 
 def check(settings: Settings, faulty: Collection[str]) -> Findings:
     """Check all rules, except those about a key in ``faulty``: its value is not the user's."""
-    found = (*_listener(settings), *_queue(settings), *_smtp(settings))
+    found = (*_listener(settings), *_redis(settings), *_queue(settings), *_smtp(settings))
     return Findings(
         tuple((keys[0], text) for keys, text in found if not set(keys) & set(faulty)),
         (
             *_exposure(settings),
+            *_redis_warnings(settings),
             *_smtp_warnings(settings),
             *_idle_keys(settings),
-            *_not_yet(settings),
         ),
     )
 
@@ -80,6 +80,12 @@ def _auth_hash(s: Settings) -> Iterator[_Fault]:
     else:
         return
     yield ("MAILER_AUTH_HASH", "MAILER_AUTH_HASH_METHOD"), text
+
+
+def _redis(s: Settings) -> Iterator[_Fault]:
+    if s.redis_enable and s.redis_sentinels and not s.redis_sentinel_master:
+        text = "has to name the master when REDIS_SENTINELS is set"
+        yield ("REDIS_SENTINEL_MASTER", "REDIS_SENTINELS"), text
 
 
 def _queue(s: Settings) -> Iterator[_Fault]:
@@ -124,6 +130,25 @@ def _exposure(s: Settings) -> Iterator[str]:
         yield "ATTACHMENT_DIRS is empty: no mail can carry a file"
 
 
+def _redis_warnings(s: Settings) -> Iterator[str]:
+    if not s.redis_enable:
+        for key in ("REDIS_STORE_QUEUE", "REDIS_STORE_TEMPLATE"):
+            if getattr(s, key.lower()):
+                yield f"{key} has no effect without REDIS_ENABLE"
+        return
+    if s.redis_proto == "tcp":
+        hosts = [host for host, _ in s.redis_sentinels] or [s.redis_addr]
+        if not all(map(_is_loopback, hosts)):
+            yield "REDIS_PROTO = tcp: all that Redis keeps crosses the network unprotected"
+        if s.redis_ca_file:
+            yield "REDIS_CA_FILE has no effect without REDIS_PROTO = tls"
+    if s.redis_user and not s.redis_password:
+        yield "REDIS_USER is set without REDIS_PASSWORD: that works for users without one only"
+    for key in ("REDIS_SENTINEL_MASTER", "REDIS_SENTINEL_USER", "REDIS_SENTINEL_PASSWORD"):
+        if getattr(s, key.lower()) and not s.redis_sentinels:
+            yield f"{key} has no effect without REDIS_SENTINELS"
+
+
 def _smtp_warnings(s: Settings) -> Iterator[str]:
     if s.smtp_password and not s.smtp_user:
         yield "SMTP_PASSWORD has no effect without SMTP_USER"
@@ -145,10 +170,6 @@ def _idle_keys(s: Settings) -> Iterator[str]:
         yield "MAILER_KEYS_FILE has no effect without MAILER_AUTH"
     if s.mailer_ssl_client_ca and s.mailer_proto != "ssl":
         yield "MAILER_SSL_CLIENT_CA has no effect without MAILER_PROTO = ssl"
-    if not s.redis_enable:
-        for key in ("REDIS_STORE_QUEUE", "REDIS_STORE_TEMPLATE"):
-            if getattr(s, key.lower()):
-                yield f"{key} has no effect without REDIS_ENABLE"
 
 
 def _is_loopback(host: str) -> bool:
@@ -156,17 +177,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def _not_yet(s: Settings) -> Iterator[str]:
-    """Name what the predecessor has and this release has not."""
-    if s.redis_enable:
-        yield "REDIS_ENABLE has no effect yet: the counters stay in this process"
-    for key, usual in (
-        ("MAILER_WORKERS", 1),
-        ("MAILER_MAX_MEMORY", 64),
-        ("MAILER_MAX_REQUEST", -1),
-        ("MAILER_RESTART_CRON", ""),
-    ):
-        if getattr(s, key.lower()) != usual:
-            yield f"{key} has no effect yet: one process serves the API"

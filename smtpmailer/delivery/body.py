@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writing a message after DATA, as fast as the transport takes it and no faster."""
+"""Writing a large message, as fast as the transport takes it and no faster."""
 
 from __future__ import annotations
 
@@ -17,30 +17,36 @@ CHUNK = 64 * 1024
 
 @implementer(IPushProducer)
 class BodyWriter:
-    """Writes wire bytes unchanged, then the final dot.
+    """Writes bytes unchanged, then their end: the final dot, or nothing after BDAT.
 
     ``progress`` is called before each chunk; ``last`` right before the write that contains the
-    final dot: from then on the server may take the message.
+    end: from then on the server may take the message. ``done`` is called when all is written.
     """
 
     def __init__(
-        self, wire: bytes, transport: Any, *, progress: Callable[[], None], last: Callable[[], None]
+        self,
+        wire: bytes,
+        end: bytes,
+        transport: Any,
+        *,
+        progress: Callable[[], None],
+        last: Callable[[], None],
+        done: Callable[[], None],
     ) -> None:
         self._wire = wire
+        self._end = end
         self._transport = transport
         self._progress = progress
         self._last = last
+        self._done = done
         self._offset = 0
         self._paused = False
         self._busy = False
-        self._registered = False
         self.ended = False
 
     def start(self) -> None:
-        """Begin to write; a large message registers as the transport's producer."""
-        if len(self._wire) > CHUNK:
-            self._registered = True
-            self._transport.registerProducer(self, True)
+        """Begin to write, as the transport's producer."""
+        self._transport.registerProducer(self, True)
         self.resumeProducing()
 
     def resumeProducing(self) -> None:
@@ -62,9 +68,10 @@ class BodyWriter:
         self.ended = True
 
     def abandon(self) -> None:
-        """Write no more and let go of the transport; without the dot nothing is delivered."""
-        self.ended = True
-        self._release()
+        """Write no more and let go of the transport; without the end nothing is delivered."""
+        if not self.ended:
+            self.ended = True
+            self._transport.unregisterProducer()
 
     def _write_chunk(self) -> None:
         chunk = self._wire[self._offset : self._offset + CHUNK]
@@ -75,10 +82,6 @@ class BodyWriter:
             return
         self.ended = True
         self._last()
-        self._transport.write(chunk + b".\r\n")
-        self._release()
-
-    def _release(self) -> None:
-        if self._registered:
-            self._registered = False
-            self._transport.unregisterProducer()
+        self._transport.write(chunk + self._end)
+        self._transport.unregisterProducer()
+        self._done()

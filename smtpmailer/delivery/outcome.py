@@ -107,10 +107,15 @@ def verdict_of_error(error: SmtpMailerError, *, in_transaction: bool, past_dot: 
 
 
 def build_result(
-    recipients: Sequence[str], refused: Mapping[str, RecipientOutcome], verdict: Verdict
+    recipients: Sequence[str],
+    refused: Mapping[str, RecipientOutcome],
+    verdict: Verdict,
+    *,
+    server: str = "",
+    seconds: float = 0.0,
 ) -> DeliveryResult:
     """Give each recipient its own refusal or else the verdict, and say why not all got it."""
-    outcomes = tuple(
+    outcomes = [
         refused.get(recipient)
         or RecipientOutcome(
             recipient=recipient,
@@ -120,8 +125,9 @@ def build_result(
             reply=verdict.reply,
         )
         for recipient in recipients
-    )
-    return DeliveryResult(outcomes=outcomes, reason=_reason(recipients, refused, verdict))
+    ]
+    reason = _reason(recipients, refused, verdict)
+    return DeliveryResult(outcomes=tuple(outcomes), reason=reason, server=server, seconds=seconds)
 
 
 def _reason(

@@ -29,25 +29,54 @@ MAX_TEXT = 1000
 
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?=\s|$)")
+_CODES = {b"%d" % code: code for code in range(200, 600)}
 #: Secrets shorter than this are only hidden as whole words: else they garble every text.
 _SHORT = 4
 
 
-@attrs.frozen(kw_only=True)
-class SmtpReply:
-    """A whole reply: ``lines`` are as received without codes, the rest is safe to show.
+def _show_all(text: str) -> str:
+    """Hide nothing."""
+    return text
 
-    ``enhanced`` is an RFC 3463 code or empty; ``text`` has at most 1,000 characters.
+
+@attrs.define
+class SmtpReply:
+    """A whole reply; ``lines`` are as received, without codes.
+
+    Most replies are only asked for their code, so the texts are made when they are wanted.
     """
 
     code: int
-    enhanced: str = ""
-    text: str = ""
     lines: tuple[bytes, ...] = attrs.field(default=(), repr=False)
+    _hide: Callable[[str], str] = attrs.field(default=_show_all, repr=False)
+    _texts: tuple[str, str] | None = attrs.field(default=None, init=False, repr=False, eq=False)
+
+    @property
+    def text(self) -> str:
+        """What it says, safe to show: clean, without secrets, at most 1,000 characters."""
+        return (self._texts or self._read())[1]
+
+    @property
+    def enhanced(self) -> str:
+        """The RFC 3463 code that it begins with, or nothing."""
+        return (self._texts or self._read())[0]
+
+    def _read(self) -> tuple[str, str]:
+        text = self._hide(b"\n".join(self.lines).decode("utf-8", "replace"))
+        match = _ENHANCED.match(text)
+        # RFC 2034 section 4: its class must be the reply's.
+        enhanced = match[0] if match and int(match[1]) == self.code // 100 else ""
+        if enhanced and len(self.lines) > 1:
+            # Many servers repeat it on each line; once is enough for a reader.
+            text = enhanced + re.sub(rf"^{re.escape(enhanced)}\b", "", text, flags=re.MULTILINE)
+        self._texts = enhanced, clean_text(text)
+        return self._texts
 
 
 def clean_text(text: str) -> str:
     """Make a text safe to log and answer: printable, one line, at most 1,000 characters."""
+    if len(text) <= MAX_TEXT and text.isascii() and text.isprintable():
+        return " ".join(text.split())  # Nearly all are like that.
     printable = "".join(
         " " if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char
         for char in text[: 4 * MAX_TEXT]
@@ -94,6 +123,14 @@ class ReplyParser:
         Raises SmtpProtocolError for a line without three-digit code, for a code that changes
         inside a reply, and for a reply over 100 lines or 64 KiB. Useless after that.
         """
+        usual = _CODES.get(line[:3])
+        if (
+            usual is not None
+            and line[3:4] == b" "
+            and not self._lines
+            and len(line) + 2 <= MAX_REPLY_BYTES
+        ):
+            return SmtpReply(usual, (line[4:],), self._hide)  # Nearly all are like that.
         match = _LINE.fullmatch(line)
         if match is None:
             raise SmtpProtocolError(f"no SMTP reply: {self._quote(line)}")
@@ -111,22 +148,10 @@ class ReplyParser:
 
     def _whole(self) -> SmtpReply:
         lines, self._lines, self._bytes = tuple(self._lines), [], 0
-        text = self._hide(b"\n".join(lines).decode("utf-8", "replace"))
-        enhanced = _enhanced(text, self._code)
-        if enhanced:  # Many servers repeat it on each line; once is enough for a reader.
-            text = enhanced + re.sub(rf"^{re.escape(enhanced)}\b", "", text, flags=re.MULTILINE)
-        return SmtpReply(
-            code=int(self._code), enhanced=enhanced, text=clean_text(text), lines=lines
-        )
+        return SmtpReply(int(self._code), lines, self._hide)
 
     def _quote(self, line: bytes) -> str:
         return clean_text(self._hide(line[:200].decode("utf-8", "replace")))
-
-
-def _enhanced(text: str, code: bytes) -> str:
-    """Find the enhanced code a reply begins with (RFC 2034); its class must be the reply's."""
-    match = _ENHANCED.match(text)
-    return match.group() if match and match.group(1) == code[:1].decode() else ""
 
 
 def parse_extensions(lines: Sequence[bytes]) -> dict[str, str]:

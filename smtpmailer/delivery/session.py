@@ -3,8 +3,8 @@
 
 The stock ESMTPSender has traps (dots lost at chunk borders, bytes believed that came before TLS,
 endless replies, passwords in error texts, waits without limit); this subclass closes them. It
-keeps the stock order of greeting, EHLO and STARTTLS, and replaces what parses, logs in and sends
-mail. A session outlives a mail: transactions run on top of it (``delivery.transaction``).
+keeps the stock order of greeting, EHLO and STARTTLS, and replaces what parses and logs in. Once a
+session is ready it is handed over to what carries mails (``delivery.carrier``).
 """
 
 # ruff: noqa: ARG002 -- the stock class calls its hooks with arguments that not all need
@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode, b64encode
-from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.mail.smtp import ESMTPSender
@@ -26,7 +25,6 @@ from zope.interface import implementer
 
 from smtpmailer.core.model import Encryption, Route
 from smtpmailer.delivery.auth import Login, choose_logins
-from smtpmailer.delivery.body import BodyWriter
 from smtpmailer.delivery.replies import (
     MAX_REPLY_BYTES,
     ReplyParser,
@@ -44,42 +42,46 @@ from smtpmailer.errors import (
     SmtpRefusedError,
 )
 
-__all__ = ["CLOSE_LIMIT", "Session"]
+__all__ = ["CLOSE_LIMIT", "Session", "Traffic"]
 
 #: Seconds that a server has to answer QUIT and to close.
 CLOSE_LIMIT = 5.0
 
-#: What each command is called in errors; anything else (parts of a login) names no new stage.
-_STAGES = {
-    b"AUTH": "AUTH",
-    b"DATA": "DATA",
-    b"EHLO": "EHLO",
-    b"HELO": "HELO",
-    b"MAIL": "MAIL FROM",
-    b"RCPT": "RCPT TO",
-    b"RSET": "RSET",
-    b"STARTTLS": "STARTTLS",
-}
+#: Commands that name a new stage in errors; the parts of a login don't.
+_STAGES = frozenset({b"AUTH", b"EHLO", b"HELO", b"STARTTLS"})
 _PERMANENT = 500
 _REFUSED = 400
 #: The server does not know, or no longer wants, this mechanism (RFC 4954 section 4): try another.
 _WRONG_MECHANISM = frozenset({504, 534})
 
 
+class Traffic(Protocol):
+    """What uses a session that is ready."""
+
+    @property
+    def stage(self) -> str:
+        """What is waited for, in words."""
+
+    def received(self, data: bytes) -> None:
+        """Take bytes that the server sent."""
+
+    def lost(self, error: RemoteError) -> None:
+        """Hear that the session has ended; nothing can be written any more."""
+
+
 @implementer(IHandshakeListener)
 class Session(ESMTPSender):
     """One connection to an SMTP server.
 
-    ``ready`` fires with None when commands may be sent, or fails with a RemoteError. ``closed``
+    ``ready`` fires with None when it may be handed over, or fails with a RemoteError. ``closed``
     fires with None when the connection is gone. ``extensions`` maps what the server offers now
-    to its parameters. ``dot_written`` tells whether the last message's final dot may be out.
+    to its parameters.
     """
 
     debug = False  # The stock log keeps AUTH lines and puts them into exceptions.
     MAX_LENGTH = MAX_REPLY_BYTES
     transport: Any
     extensions: dict[str, str]
-    dot_written = False
 
     def prepare(self, route: Route, clock: IReactorTime) -> None:
         """Say what the session is for; called once, before the connection is made."""
@@ -89,45 +91,22 @@ class Session(ESMTPSender):
         self._route = route
         self._clock = clock
         self._secrets = Secrets(route.password, b64encode(route.password.encode()).decode())
-        self._parser = ReplyParser(self._secrets.hide)
-        self._reply = SmtpReply(code=0)
-        self._waiting: deque[Deferred[SmtpReply]] = deque()
+        #: Puts replies together, with the session's secrets hidden in them.
+        self.parser = ReplyParser(self._secrets.hide)
+        self._reply = SmtpReply(0)
+        self._traffic: Traffic | None = None
         self._logins: list[Login] = []
-        self._body: BodyWriter | None = None
         self._error: RemoteError | None = None
         self._stage = "the greeting"
         self._established = False
         self._handshaking = False
         self._leaving = False
 
-    # What transactions use.
+    # What its user calls.
 
-    def command(self, line: bytes) -> Deferred[SmtpReply]:
-        """Send a command; fire with the reply, whatever its code, or fail with a RemoteError."""
-        if self._error is not None:
-            return fail(self._error)
-        answer: Deferred[SmtpReply] = Deferred()
-        self._waiting.append(answer)
-        self.sendLine(line)
-        return answer
-
-    def send_message(self, wire: bytes) -> Deferred[SmtpReply]:
-        """Write a message after 354, with the final dot; fire with the reply to that.
-
-        ``wire`` is dot-stuffed and ends in CRLF. Fails with a RemoteError; whether the server
-        may have the message then says ``dot_written``.
-        """
-        self.dot_written = False
-        if self._spoke_early():
-            return fail(self._error)
-        answer: Deferred[SmtpReply] = Deferred()
-        self._waiting.append(answer)
-        self._stage = "the end of data"
-        self._body = BodyWriter(
-            wire, self.transport, progress=self._start_wait, last=self._dot_goes_out
-        )
-        self._body.start()
-        return answer
+    def hand_over(self, traffic: Traffic) -> None:
+        """Give all that comes in from now on to ``traffic``, which writes to ``transport``."""
+        self._traffic = traffic
 
     def leave(self) -> None:
         """Say QUIT if anybody listens, and close within ``CLOSE_LIMIT`` seconds."""
@@ -143,8 +122,6 @@ class Session(ESMTPSender):
             return
         self.setTimeout(None)
         self._set_error(error)
-        if self._body is not None:
-            self._body.abandon()
         self.transport.abortConnection()
         self._tell()
 
@@ -165,7 +142,8 @@ class Session(ESMTPSender):
         """Tell whoever waits."""
         ESMTPSender.connectionLost(self, reason)
         if self._error is None:
-            lost: RemoteError = SmtpLostError(f"connection lost ({self._stage})")
+            stage = self._stage if self._traffic is None else self._traffic.stage
+            lost: RemoteError = SmtpLostError(f"connection lost ({stage})")
             if self._handshaking:
                 lost = SmtpConnectError(describe_tls_failure(reason.value))
             self._set_error(lost)
@@ -196,6 +174,13 @@ class Session(ESMTPSender):
         """Refuse a line that no reply can have."""
         self.fail(SmtpProtocolError(f"a reply line is over {MAX_REPLY_BYTES} bytes"))
 
+    def dataReceived(self, data: bytes) -> None:
+        """Cut into lines what comes before the session is handed over, and after its end."""
+        if self._traffic is None or self._leaving:
+            ESMTPSender.dataReceived(self, data)
+        else:
+            self._traffic.received(data)
+
     def lineReceived(self, line: bytes) -> None:
         """Take a line of a reply; waits are not prolonged before the reply is whole."""
         if self._error is not None or self._leaving:
@@ -203,7 +188,7 @@ class Session(ESMTPSender):
                 self.transport.loseConnection()
             return
         try:
-            reply = self._parser.feed(line)
+            reply = self.parser.feed(line)
         except SmtpProtocolError as error:
             self.fail(error)
             return
@@ -219,7 +204,9 @@ class Session(ESMTPSender):
         if any(byte in line for byte in b"\r\n\0"):  # Checked before; this is the last fence.
             self.fail(SmtpProtocolError("a command would hold CR, LF or NUL; not sent"))
             return
-        self._stage = _STAGES.get(line.partition(b" ")[0], self._stage)
+        verb = line.partition(b" ")[0]
+        if verb in _STAGES:
+            self._stage = verb.decode()
         self._start_wait()
         self.transport.write(line + b"\r\n")
 
@@ -283,24 +270,15 @@ class Session(ESMTPSender):
         self._part(SmtpLoginError(text))
 
     def smtpState_from(self, code: int, resp: bytes) -> None:
-        """Hand the session over: it takes commands now."""
-        self.ready.callback(None)
+        """Say that the session takes mails now."""
+        if not self._spoke_early():
+            self.ready.callback(None)
 
     # Our own parts.
 
     def _answered(self, reply: SmtpReply) -> None:
-        if not self.ready.called:
-            step = self._okresponse if reply.code in self._expected else self._failresponse
-            step(reply.code, b"\n".join(reply.lines))
-            return
-        early = self._body is not None and not self._body.ended
-        if self._waiting and not early:
-            self._body = None
-            self._waiting.popleft().callback(reply)
-        elif reply.code >= _REFUSED:
-            self.fail(_refusal("data" if early else "session", reply))
-        else:
-            self.fail(SmtpProtocolError(f"unexpected reply: {reply.code} {reply.text}"))
+        step = self._okresponse if reply.code in self._expected else self._failresponse
+        step(reply.code, b"\n".join(reply.lines))
 
     def _start_tls(self) -> None:
         self._stage = "the TLS handshake"
@@ -350,7 +328,8 @@ class Session(ESMTPSender):
     def _refused(self, stage: str) -> None:
         reply = self._reply
         if reply.code >= _REFUSED:
-            self._part(_refusal(stage, reply))
+            error = SmtpRefusedError(stage, reply.text, code=reply.code, enhanced=reply.enhanced)
+            self._part(error)
             return
         self.fail(SmtpProtocolError(f"unexpected reply ({stage}): {reply.code} {reply.text}"))
 
@@ -373,9 +352,6 @@ class Session(ESMTPSender):
     def _start_wait(self) -> None:
         self.setTimeout(self._route.timeout)
 
-    def _dot_goes_out(self) -> None:
-        self.dot_written = True
-
     def _set_error(self, error: RemoteError) -> None:
         """Keep the first error; before TLS it means that no TLS session came about."""
         if not self._established and isinstance(error, SmtpLostError | SmtpProtocolError):
@@ -387,9 +363,5 @@ class Session(ESMTPSender):
         assert error is not None
         if not self.ready.called:
             self.ready.errback(error)
-        while self._waiting:
-            self._waiting.popleft().errback(error)
-
-
-def _refusal(stage: str, reply: SmtpReply) -> SmtpRefusedError:
-    return SmtpRefusedError(stage, reply.text, code=reply.code, enhanced=reply.enhanced)
+        elif self._traffic is not None:
+            self._traffic.lost(error)

@@ -8,6 +8,7 @@ one does not tell which check failed, and it loads the system's certificates ane
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import weakref
@@ -43,10 +44,19 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from smtpmailer.core.model import Route
 from smtpmailer.delivery.replies import clean_text
+from smtpmailer.delivery.resumption import TlsSessions
 from smtpmailer.errors import RemoteError, SmtpConnectError, TlsConfigError
 
-__all__ = ["ClientTls", "ServerTls", "client_options", "describe_tls_failure", "server_options"]
+__all__ = [
+    "ClientOptions",
+    "ClientTls",
+    "ServerTls",
+    "client_options",
+    "describe_tls_failure",
+    "server_options",
+]
 
 _TRUST_SETTINGS = "SMTP_CA_FILE, SMTP_TLS_VERIFY"
 _NAME_SETTINGS = "SMTP_HOST, SMTP_TLS_VERIFY"
@@ -75,40 +85,46 @@ _Verify = Callable[[SSL.Connection, crypto.X509, int, int, int], bool]
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-@attrs.frozen(kw_only=True)
-class _ClientOptions:
-    """Makes TLS connections to ``host``, its ASCII name or IP address.
+@attrs.define(kw_only=True, eq=False)
+class ClientOptions:
+    """Makes the TLS connection to ``host``, its ASCII name or IP address.
 
-    ``wanted`` is what the certificate has to hold; None trusts any certificate.
+    ``wanted`` is what the certificate has to hold; None trusts any certificate. ``resumed`` is a
+    TLS session to go on with: OpenSSL checks nothing then, so it has to come from a connection
+    that passed the same checks, at ``verified_at``.
     """
 
     host: str
     context: SSL.Context = attrs.field(repr=False)
     wanted: DNS_ID | IPAddress_ID | None
+    resumed: SSL.Session | None = attrs.field(default=None, repr=False)
+    verified_at: float = 0.0
+    connection: SSL.Connection | None = attrs.field(default=None, init=False, repr=False)
 
     def clientConnectionForTLS(self, tls: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make a connection that sends the server name and checks the certificate."""
-        connection = SSL.Connection(self.context, None)
+        connection = self.connection = SSL.Connection(self.context, None)
         if not _is_ip(self.host):
             connection.set_tlsext_host_name(self.host.encode("ascii"))
         if self.wanted is not None:
             mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
             connection.set_verify(mode, _checker(self.host, self.wanted, tls))
+        if self.resumed is not None:
+            connection.set_session(self.resumed)
         return connection
 
 
 class ClientTls:
-    """Client TLS options whose costly part, the trusted certificates, is loaded once.
+    """Client TLS options whose costly parts are kept: trusted certificates, and TLS sessions.
 
     A changed ``ca_file`` is noticed and loaded again.
     """
 
     def __init__(self) -> None:
         self._contexts: dict[tuple[object, ...], SSL.Context] = {}
+        self._sessions = TlsSessions()
 
-    def client_options(
-        self, host: str, *, verify: bool, ca_file: str
-    ) -> IOpenSSLClientConnectionCreator:
+    def client_options(self, host: str, *, verify: bool, ca_file: str) -> ClientOptions:
         """Give what ``client_options`` gives, with a context kept per trust."""
         key = (verify, ca_file, *_fingerprint(ca_file))
         if key not in self._contexts:
@@ -119,8 +135,26 @@ class ClientTls:
             self._contexts[key] = context
         return _bind(self._contexts[key], host, verify=verify)
 
+    def options_for(self, route: Route, now: float) -> ClientOptions:
+        """Give the options of one connection, which goes on with a TLS session if it can.
 
-def client_options(host: str, *, verify: bool, ca_file: str) -> IOpenSSLClientConnectionCreator:
+        ``now`` is in seconds of a clock that does not go back. Raises as ``client_options``.
+        """
+        options = self.client_options(route.host, verify=route.verify, ca_file=route.ca_file)
+        options.verified_at = now
+        with contextlib.suppress(KeyError):
+            found = self._sessions.take(route, options.context, now)
+            options.resumed, options.verified_at = found
+        return options
+
+    def keep(self, route: Route, options: ClientOptions) -> None:
+        """Keep the TLS session of a connection that is set up, for the next one."""
+        if options.connection is not None:
+            since = options.verified_at
+            self._sessions.keep(route, options.context, options.connection, since)
+
+
+def client_options(host: str, *, verify: bool, ca_file: str) -> ClientOptions:
     """Give TLS options (1.2 or newer) for a session with ``host``: name, IDN or IP address.
 
     With ``verify`` the chain has to lead to the system's certificates or those in ``ca_file``
@@ -176,7 +210,13 @@ class ServerTls:
 
     def reload(self) -> None:
         """Read the files again, for new connections; raises TlsConfigError and changes nothing."""
-        self._context = server_options(*self._files).getContext()
+        self.use(*self._files)
+
+    def use(self, cert_file: str, key_file: str, client_ca_file: str = "") -> None:
+        """Use these files for new connections; raises TlsConfigError and changes nothing."""
+        files = (cert_file, key_file, client_ca_file)
+        self._context = server_options(*files).getContext()
+        self._files = files
 
     def serverConnectionForTLS(self, _tls: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make the server's side of a connection."""
@@ -214,9 +254,9 @@ def _client_context(*, verify: bool, ca_file: str) -> SSL.Context:
     return context
 
 
-def _bind(context: SSL.Context, host: str, *, verify: bool) -> _ClientOptions:
+def _bind(context: SSL.Context, host: str, *, verify: bool) -> ClientOptions:
     name = _ascii(host)
-    return _ClientOptions(host=name, context=context, wanted=_identity(name) if verify else None)
+    return ClientOptions(host=name, context=context, wanted=_identity(name) if verify else None)
 
 
 def _checker(host: str, wanted: DNS_ID | IPAddress_ID, tls: TLSMemoryBIOProtocol) -> _Verify:

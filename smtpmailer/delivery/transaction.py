@@ -1,132 +1,291 @@
 # SPDX-License-Identifier: MIT
-"""One mail over a session that is ready: MAIL, RCPT, DATA, and what became of each recipient."""
+"""One mail transaction: what is written when, and what the server's answers to it mean.
+
+It reads and writes nothing itself. There are four ways to hand a mail over, by what is offered:
+
+- lock-step: each command waits for the answer to the one before it;
+- with PIPELINING (RFC 2920) MAIL, all RCPT and DATA are one write, and the message is the next;
+- with CHUNKING (RFC 3030) too, MAIL and all RCPT are one write, BDAT and the message the next;
+- the same on a session that is being answered: all of it is one write, unless the mail has to be
+  marked before it may be delivered. (On one that lay idle the message's end waits for an answer:
+  should the session be dead, the mail is not in doubt.)
+"""
 
 from __future__ import annotations
 
-from smtpmailer.core.model import Capabilities, Envelope, Outcome, OutgoingMail, RecipientOutcome
+import re
+
+from twisted.python.failure import Failure
+
+from smtpmailer.core.model import Outcome, RecipientOutcome
+from smtpmailer.delivery.body import CHUNK
+from smtpmailer.delivery.commands import Commands
+from smtpmailer.delivery.errand import Errand
 from smtpmailer.delivery.outcome import Verdict, refused_recipient, verdict_of_reply
 from smtpmailer.delivery.replies import SmtpReply
-from smtpmailer.delivery.session import Session
-from smtpmailer.errors import (
-    NoSuchMailError,
-    SmtpLostError,
-    SmtpProtocolError,
-    SmtpRefusedError,
-    StoreError,
-)
+from smtpmailer.errors import SmtpProtocolError
 
 __all__ = ["Transaction"]
 
-_MAIL_OK = frozenset({250})
+_RSET = b"RSET\r\n"
+_DATA = b"DATA\r\n"
+
 _RCPT_OK = frozenset({250, 251, 252})
+_OK = 250
 _GO_AHEAD = 354
 _CLOSING = 421
 _REFUSED = 400
-_SUCCESS = range(200, 300)
+_BAD_SEQUENCE = 503
+#: What a server says that does not know BDAT, whatever it offers.
+_UNKNOWN = frozenset({500, 501, 502, 503, 504})
+_OUT_OF_STEP = re.compile(rb"pipelin|synchroni[sz]", re.IGNORECASE)
+
+_NOBODY = Verdict(outcome=Outcome.TEMPORARY)  # About nobody: each recipient has its own refusal.
 
 
 class Transaction:
-    """Hands one mail over, in lock-step; used once.
+    """A mail on its way over a session; used once.
 
-    ``refused`` holds the recipients that the server refused one by one, also when ``run`` fails.
+    While it runs: ``stage`` names what is answered next. ``mail_answered``: the server has taken
+    note of the mail. ``named``: every recipient is answered, and ``accepted`` are some.
+    ``go_ahead``: the message may be written. ``complete``: all of it is written or about to be.
+    ``end_written``: the message's end may be out, and the mail is in doubt.
+
+    ``over``: ``verdict`` holds for all recipients that are not in ``refused``. ``closing``: the
+    server ends the session. ``left_open``: RSET has to come before the next mail. ``suspect``: the
+    server has not taken the mail, and may have been confused by commands in groups, or by BDAT.
+
+    The carrier keeps its own notes here: ``needs_mark`` and ``marked`` (``before_dot`` is to be
+    called, and done), ``reused`` (the session carried mails before), ``abandoned`` (the result was
+    told already), ``fault`` (one of our own).
     """
 
-    def __init__(self, session: Session, mail: OutgoingMail) -> None:
-        self._session = session
-        self._mail = mail
+    __slots__ = (
+        "_asked",
+        "_chunked",
+        "_commands",
+        "_expect",
+        "_grouped",
+        "_reset",
+        "_whole",
+        "abandoned",
+        "accepted",
+        "closing",
+        "complete",
+        "end_written",
+        "errand",
+        "fault",
+        "go_ahead",
+        "left_open",
+        "mail_answered",
+        "marked",
+        "named",
+        "needs_mark",
+        "over",
+        "refused",
+        "reused",
+        "stage",
+        "suspect",
+        "verdict",
+    )
+
+    def __init__(
+        self, errand: Errand, commands: Commands, *, grouped: bool, reset: bool, trusted: bool
+    ) -> None:
+        """Begin with RSET if ``reset``; ``trusted``: the session is known to be alive."""
+        self.errand = errand
+        self._commands = commands
+        self._grouped = grouped
+        self._chunked = not commands.tail
+        self._reset = reset
+        self._whole = (
+            grouped
+            and trusted
+            and self._chunked
+            and errand.mail.before_dot is None
+            and len(commands.message) <= CHUNK
+        )
+        self._asked = 0
+        self.stage = "RSET" if reset else "MAIL FROM"
+        self._expect = self._on_rset if reset else self._on_mail
         self.refused: dict[str, RecipientOutcome] = {}
+        self.accepted: tuple[str, ...] = ()
+        self.verdict: Verdict | None = None
+        self.over = self.closing = self.left_open = self.suspect = False
+        self.mail_answered = self.named = self.go_ahead = False
+        self.complete = self.end_written = False
+        self.needs_mark = errand.mail.before_dot is not None
+        self.marked = not self.needs_mark
+        self.abandoned = self.reused = False
+        self.fault: Failure | None = None
 
-    async def run(self) -> Verdict:
-        """Give the verdict about all recipients that are not in ``refused``.
+    @property
+    def grouped(self) -> bool:
+        """Whether commands are written before the answers to those in front of them are there."""
+        return self._grouped
 
-        Raises RemoteError when the dialogue ends early; ``session.dot_written`` then tells
-        whether the server may have the mail. Raises ClientError when the mail can't be written.
+    @property
+    def may_mark(self) -> bool:
+        """Whether it is time to call ``before_dot``.
+
+        In a group the go-ahead is on its way then, and may come while the mark is being made.
         """
-        offered = self._session.extensions
-        unicode = "SMTPUTF8" in offered
-        if self._mail.envelope.needs_smtputf8 and not unicode:
-            return _unfit("the server does not offer SMTPUTF8, which an address here needs")
-        wire = self._mail.wire(Capabilities(eight_bit="8BITMIME" in offered, smtputf8=unicode))
-        size = _message_size(wire)
-        limit = offered.get("SIZE", "")
-        if limit.isdecimal() and 0 < int(limit) < size:
-            return _unfit(f"the mail has {size} bytes, the server takes at most {limit}")
-        reply = await self._session.command(self._mail_line(wire, size))
-        if reply.code not in _MAIL_OK:
-            return _refusal("MAIL FROM", reply)
-        await self._name_recipients()
-        if len(self.refused) == len(self._mail.envelope.recipients):
-            return Verdict(outcome=Outcome.TEMPORARY)  # It is about nobody: all have their own.
-        return await self._send(wire)
+        return self.needs_mark and self.named and (self.go_ahead or self._grouped)
 
-    async def _name_recipients(self) -> None:
-        for recipient in self._mail.envelope.recipients:
-            reply = await self._session.command(b"RCPT TO:<" + recipient.encode() + b">")
-            if reply.code == _CLOSING:
-                raise SmtpRefusedError(
-                    "RCPT TO", reply.text, code=reply.code, enhanced=reply.enhanced
-                )
-            if reply.code >= _REFUSED:
-                self.refused[recipient] = refused_recipient(recipient, reply)
-            elif reply.code not in _RCPT_OK:
+    @property
+    def may_send(self) -> bool:
+        """Whether it is time to write the message, or the dot in its place."""
+        return self.go_ahead and not self.complete and (self.marked or not self.named)
+
+    def opening(self) -> tuple[bytes, int]:
+        """Give what is written first, and the number of answers that it brings."""
+        commands = self._commands
+        first = _RSET if self._reset else commands.mail
+        if not self._grouped:
+            return first, 1
+        parts = [first]
+        if self._reset:
+            parts.append(commands.mail)
+        parts += commands.recipients
+        answers = len(parts)
+        if self._whole:
+            self.complete = True
+            return b"".join((*parts, commands.head, commands.message)), answers + 1
+        if not self._chunked:
+            parts.append(_DATA)
+            answers += 1
+        return b"".join(parts), answers
+
+    def message(self) -> tuple[bytes, bytes, bytes]:
+        """Give what is written once ``go_ahead``: what comes before the message, it, its end.
+
+        A lone dot when nobody is left to get it (RFC 2920 section 3.1).
+        """
+        self.complete = True
+        self.stage = "the end of data"
+        self._expect = self._on_end
+        commands = self._commands
+        if self.verdict is not None:
+            return b"", b"", b".\r\n"
+        return commands.head, commands.message, commands.tail
+
+    def answered(self, reply: SmtpReply) -> bytes:
+        """Take the next answer; give the command to be written now, if one is.
+
+        Raises RemoteError when the session can't go on.
+        """
+        return self._expect(reply)
+
+    # One for each kind of answer, in their order.
+
+    def _on_rset(self, reply: SmtpReply) -> bytes:
+        if reply.code == _CLOSING:
+            self.verdict = verdict_of_reply("RSET", reply)
+            self.closing = True
+            return self._end()
+        if reply.code != _OK:
+            raise _unexpected("RSET", reply)
+        self.stage = "MAIL FROM"
+        self._expect = self._on_mail
+        return self._next(self._commands.mail)
+
+    def _on_mail(self, reply: SmtpReply) -> bytes:
+        # 421 is about the session, whatever it answers.
+        self.mail_answered = reply.code != _CLOSING
+        if reply.code == _OK:
+            self.left_open = True
+        else:
+            self.verdict = _verdict("MAIL FROM", reply)
+            self._note(reply)
+            if not self._grouped or self.closing:
+                return self._end()
+        self.stage = "RCPT TO"
+        self._expect = self._on_recipient
+        return self._next(self._commands.recipients[0])
+
+    def _on_recipient(self, reply: SmtpReply) -> bytes:
+        recipients = self.errand.mail.envelope.recipients
+        recipient = recipients[self._asked]
+        self._asked += 1
+        if self.verdict is None and reply.code not in _RCPT_OK:
+            if reply.code < _REFUSED:
                 raise _unexpected("RCPT TO", reply)
+            self._note(reply)
+            if self.closing:
+                self.verdict = verdict_of_reply("RCPT TO", reply)
+                return self._end()
+            self.refused[recipient] = refused_recipient(recipient, reply)
+        if self._asked < len(recipients):
+            return self._next(self._commands.recipients[self._asked])
+        return self._all_named()
 
-    async def _send(self, wire: bytes) -> Verdict:
-        reply = await self._session.command(b"DATA")
-        if reply.code != _GO_AHEAD:
-            return _refusal("data", reply)
-        await self._announce()
-        reply = await self._session.send_message(wire)
-        # Any 2xx is taken as yes (RFC 5321 section 4.2.1): doubt here would make copies.
-        if reply.code in _SUCCESS:
-            return Verdict(
-                outcome=Outcome.DELIVERED,
-                code=reply.code,
-                enhanced=reply.enhanced,
-                reply=reply.text,
-            )
-        return _refusal("data", reply)
+    def _all_named(self) -> bytes:
+        if self.verdict is None:
+            refused, recipients = self.refused, self.errand.mail.envelope.recipients
+            self.accepted = tuple([r for r in recipients if r not in refused])
+            self.named = bool(self.accepted)
+            if not self.named:
+                self.verdict = _NOBODY
+        if self._whole:
+            self.stage = "the end of data"
+            self._expect = self._on_end
+        elif self.named and self._chunked:
+            self.go_ahead = True
+        elif not self.named and (self._chunked or not self._grouped):
+            return self._end()
+        else:
+            self.stage = "DATA"
+            self._expect = self._on_data
+            return self._next(_DATA)
+        return b""
 
-    async def _announce(self) -> None:
-        """Say that the mail may be delivered from now on; if nobody takes note, don't send it."""
-        if self._mail.before_dot is None:
-            return
-        accepted = tuple(r for r in self._mail.envelope.recipients if r not in self.refused)
-        try:
-            await self._mail.before_dot(accepted)
-        except (NoSuchMailError, StoreError) as error:
-            # The server waits for a message: only the end of the connection says there is none.
-            lost = SmtpLostError(f"given up before the message: {error}")
-            self._session.fail(lost)
-            raise lost from error
+    def _on_data(self, reply: SmtpReply) -> bytes:
+        if reply.code == _GO_AHEAD:
+            if not self.left_open:
+                raise SmtpProtocolError("the server wants a message whose sender it refused")
+            self.go_ahead = True
+            return b""
+        if self.verdict is None:
+            self.verdict = _verdict("data", reply)
+            self._note(reply)
+        return self._end()
 
-    def _mail_line(self, wire: bytes, size: int) -> bytes:
-        envelope, offered = self._mail.envelope, self._session.extensions
-        line = b"MAIL FROM:<" + envelope.sender.encode() + b">"
-        if "SIZE" in offered:
-            line += b" SIZE=%d" % size
-        if "8BITMIME" in offered and not wire.isascii():
-            line += b" BODY=8BITMIME"
-        if "SMTPUTF8" in offered and _is_international(envelope, wire):
-            line += b" SMTPUTF8"
-        return line
+    def _on_end(self, reply: SmtpReply) -> bytes:
+        self.left_open = self._chunked and reply.code >= _REFUSED
+        if self.verdict is None:
+            # Any 2xx is taken as yes (RFC 5321 section 4.2.1): doubt here would make copies.
+            if reply.code < 300:  # noqa: PLR2004
+                self.verdict = Verdict(
+                    outcome=Outcome.DELIVERED,
+                    code=reply.code,
+                    enhanced=reply.enhanced,
+                    reply=reply.text,
+                )
+            else:
+                self.verdict = _verdict("data", reply)
+                self.closing = reply.code == _CLOSING
+                self.suspect = self._chunked and reply.code in _UNKNOWN
+        return self._end()
+
+    def _next(self, line: bytes) -> bytes:
+        """Give the line unless it is written already."""
+        return b"" if self._grouped else line
+
+    def _end(self) -> bytes:
+        self.over = True
+        return b""
+
+    def _note(self, reply: SmtpReply) -> None:
+        """Look what a refusal tells about the session."""
+        self.closing = reply.code == _CLOSING
+        if self._grouped and (
+            (reply.code == _BAD_SEQUENCE and self.mail_answered)
+            or _OUT_OF_STEP.search(b" ".join(reply.lines))
+        ):
+            self.suspect = True
 
 
-def _message_size(wire: bytes) -> int:
-    """Count as RFC 1870 section 3 does: with line ends, without the dots that stuffing added."""
-    return len(wire) - wire.count(b"\r\n.") - wire.startswith(b".")
-
-
-def _is_international(envelope: Envelope, wire: bytes) -> bool:
-    """Whether envelope or headers hold anything that only SMTPUTF8 allows (RFC 6531)."""
-    return envelope.needs_smtputf8 or not wire[: wire.find(b"\r\n\r\n") + 2].isascii()
-
-
-def _unfit(why: str) -> Verdict:
-    return Verdict(outcome=Outcome.PERMANENT, headline=why, reply=why)
-
-
-def _refusal(stage: str, reply: SmtpReply) -> Verdict:
+def _verdict(stage: str, reply: SmtpReply) -> Verdict:
     if reply.code < _REFUSED:
         raise _unexpected(stage, reply)
     return verdict_of_reply(stage, reply)

@@ -4,7 +4,8 @@
 A password is compared with MAILER_AUTH_HASH and with the keys' hashes. Each comparison costs tens
 of milliseconds on purpose, so a right password is remembered for a short time as a keyed hash, and
 so is a wrong one: who repeats it costs nothing. What is to be compared waits in ``HashQueue``, and
-the answer to what was wrong, missing or no text at all waits as ``Penalties`` says.
+the answer to what was wrong, missing or no text at all waits as ``Penalties`` says. Both judge a
+request by its address, and among those of one address by its connection's ``Standing``.
 
 A password in the form ``name:password`` is compared with the hash of the key of that name. One
 without a name is compared with MAILER_AUTH_HASH and then with the first keys, a few in all: the
@@ -16,23 +17,23 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from smtpmailer.core.bucket import Bucket
 from smtpmailer.core.grants import Grant
 from smtpmailer.core.keys import Key
 from smtpmailer.core.passwords import MAX_PASSWORD_BYTES
 from smtpmailer.core.replies import MISSING
+from smtpmailer.core.standing import Standing
+from smtpmailer.core.tallies import SharedRates, own_rates
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import BusyError
 from smtpmailer.interfaces import IAuth, IThreads
-from smtpmailer.services.hashqueue import HashQueue
+from smtpmailer.services.hashqueue import Asker, HashQueue
 from smtpmailer.services.penalties import Penalties, address_of
 
 __all__ = ["PasswordAuth"]
@@ -64,28 +65,28 @@ class PasswordAuth:
         clock: IReactorTime,
         *,
         secret: bytes,
+        rates: SharedRates | None = None,
         remember: float = 60.0,
     ) -> None:
-        """Know these keys; that of MAILER_AUTH_HASH has no name, and comes first."""
+        """Know these keys; that of MAILER_AUTH_HASH has no name, and comes first.
+
+        ``rates`` count the mails of each key; without them only this process counts.
+        """
         self._clock = clock
         self._secret = secret
         self._remember = remember
         self._penalties = Penalties(clock)
-        self._queue = HashQueue(threads, self._penalties.failures)
+        self._queue = HashQueue(threads, self._penalties.failures, clock.seconds)
         self._keys: tuple[Key, ...] = ()
         # Right passwords' digests, with what they allow and until when that is remembered.
         self._right: dict[bytes, tuple[Grant, float]] = {}
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
-        # Who waits for a comparison that is under way.
-        self._asked: dict[bytes, list[Deferred[Grant | None]]] = {}
-        self._buckets: dict[str, Bucket] = {}
+        self._rates = rates or own_rates()
         self.use(keys)
 
     def use(self, keys: Sequence[Key]) -> None:
         """Know these keys from now on, and forget every password."""
         self._keys = tuple(keys)
-        names = {key.grant.name for key in keys}
-        self._buckets = {name: bucket for name, bucket in self._buckets.items() if name in names}
         self.forget()
 
     def forget(self) -> None:
@@ -93,16 +94,17 @@ class PasswordAuth:
         self._right = {}
         self._wrong = OrderedDict()
         # Comparisons under way are those of the old keys.
-        self._asked = {}
+        self._queue.forget()
 
-    def check(self, password: object, peer: str) -> Deferred[Grant | None]:
+    def check(self, password: object, peer: str, standing: Standing) -> Deferred[Grant | None]:
         """Fire with what the password allows; see IAuth. At once when it is remembered."""
         digest = self._digest(password)
         if digest is not None:
             grant = self._remembered(digest)
             if grant is not None and grant.allows_peer(peer):
+                standing.right = True
                 return succeed(grant)
-        return self._check(password, digest, peer)
+        return self._check(password, digest, peer, standing)
 
     def admit(self, grant: Grant, request: str) -> str:
         """Give why a request of this name is refused now, or an empty text; see IAuth."""
@@ -111,32 +113,42 @@ class PasswordAuth:
         rate = grant.mails_per_minute
         if rate is None or request not in _MAILS:
             return ""
-        bucket = self._buckets.get(grant.name)
-        if bucket is None or bucket.size != rate:
-            bucket = self._buckets[grant.name] = Bucket(rate, rate / 60)
-        fine = bucket.take(self._clock.seconds())
+        fine = self._rates.take(grant.name, rate, self._clock.seconds())
         return "" if fine else f"its key is for {rate} mails a minute"
+
+    def leave(self, standing: Standing) -> None:
+        """Prefer others to this connection, for which perhaps nobody waits; see IAuth."""
+        standing.left = True
+        self._queue.leave(standing)
+        self._penalties.leave(standing)
 
     def stop(self) -> None:
         """Delay no answer any longer."""
         self._penalties.stop()
 
     @returns_deferred
-    async def _check(self, password: object, digest: bytes | None, peer: str) -> Grant | None:
+    async def _check(
+        self, password: object, digest: bytes | None, peer: str, standing: Standing
+    ) -> Grant | None:
         came_at = self._clock.seconds()
         why = "no password" if password is MISSING else "wrong password"
         try:
-            grant = await self._identify(password, digest, peer)
+            grant = await self._identify(password, digest, peer, standing)
         except BusyError as busy:
-            grant, why = None, f"password not looked at, {busy}"
-        if grant is not None:
-            if grant.allows_peer(peer):
+            why = f"password not looked at, {busy}"
+        else:
+            if grant is not None and grant.allows_peer(peer):
+                standing.right = True
                 return grant
-            why = f"key {grant.name} is not for this address"
-        await self._penalties.refuse(peer, why, came_at)
+            if grant is not None:
+                why = f"key {grant.name} is not for this address"
+            standing.wrong += 1
+        await self._penalties.refuse(peer, why, came_at, standing)
         return None
 
-    async def _identify(self, password: object, digest: bytes | None, peer: str) -> Grant | None:
+    async def _identify(
+        self, password: object, digest: bytes | None, peer: str, standing: Standing
+    ) -> Grant | None:
         """Give what a password allows, None when it is wrong; raises BusyError."""
         if digest is None or not isinstance(password, str):
             return None
@@ -145,38 +157,16 @@ class PasswordAuth:
             grant = self._remembered(digest)
             if grant is not None or digest in self._wrong:
                 return grant
-            if self._penalties.exhausted(address):
+            if standing.wrong and self._penalties.exhausted(address):
                 raise BusyError("too many wrong ones came before")
-            asked = self._asked
-            grant = await self._ask(address, password, digest)
-            if asked is self._asked:
+            keys, candidates = self._keys, self._candidates(password)
+            pairs = [(text, key.hash) for text, key in candidates]
+            found = await self._queue.find(Asker(address, standing), digest, pairs)
+            if keys is self._keys:
+                grant = None if found is None else candidates[found][1].grant
+                self._remember_result(digest, grant)
                 return grant
             # All was forgotten meanwhile: that was the answer of the old keys.
-
-    def _ask(self, address: str, password: str, digest: bytes) -> Deferred[Grant | None]:
-        """Have a password compared, once however many ask for it."""
-        answer: Deferred[Grant | None] = Deferred()
-        waiting = self._asked.setdefault(digest, [])
-        waiting.append(answer)
-        if len(waiting) == 1:
-            self._compare(address, password, digest)
-        return answer
-
-    def _compare(self, address: str, password: str, digest: bytes) -> None:
-        """Look for the password's key, and tell all who wait for that."""
-        asked = self._asked
-        candidates = self._candidates(password)
-
-        def done(found: Any) -> None:
-            result = found
-            if not isinstance(found, Failure):
-                result = None if found is None else candidates[found][1].grant
-                if asked is self._asked:
-                    self._remember_result(digest, result)
-            for answer in asked.pop(digest):
-                answer.callback(result)
-
-        self._queue.find(address, [(text, key.hash) for text, key in candidates]).addBoth(done)
 
     def _candidates(self, password: str) -> list[tuple[str, Key]]:
         """Give what to compare: texts with keys."""

@@ -8,18 +8,22 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from smtpmailer.core.queued import Buried
+from smtpmailer.core.queued import StoredMail
 from smtpmailer.core.replies import Reply, error, success
 from smtpmailer.core.requests import Arguments
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import NoSuchMailError, StoreError
-from smtpmailer.interfaces import IDeadLetters
-from smtpmailer.services.replies import buried_detail, page_of, shown_mail
+from smtpmailer.interfaces import Handler, IDeadLetters
+from smtpmailer.services.answers import INVALID, NOT_A_NAME, Answers, ListWords, readable
+from smtpmailer.services.replies import buried_detail
 
 __all__ = ["DeadLetterService"]
 
-_INVALID = "invalid payload"
-_NOT_A_NAME = "invalid file path string"
+_LIST = ListWords(
+    found="found {n} failed mails",
+    empty="failed list is empty",
+    refused="unable to get failed list",
+)
 
 
 class DeadLetterService:
@@ -29,67 +33,59 @@ class DeadLetterService:
 
     def __init__(self, letters: IDeadLetters, is_name: Callable[[str], bool]) -> None:
         """Use these dead letters; ``is_name`` tells what can be the name of one."""
+        self._answers = Answers("dead letters")
         self._letters = letters
         self._is_name = is_name
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Give what carries out each request, by its name."""
+        return {
+            "getFailedList": self.get_list,
+            "getFailedMail": self.get,
+            "retryFailedMail": self.retry,
+            "removeFailedMail": self.remove,
+            "clearFailed": self.clear,
+        }
 
     @returns_deferred
     async def get_list(self, arguments: Arguments) -> Reply:
         """Answer a page of names."""
-        try:
-            page = await self._letters.page_failed(*page_of(arguments.value))
-        except StoreError:
-            return self._broken("unable to get failed list")
-        data = {"items": list(page.names), "total": page.total}
-        found = f"found {page.total} failed mails" if page.total else "failed list is empty"
-        return success(data, found)
+        return await self._answers.page(self._letters.page_failed, arguments.value, _LIST)
 
     @returns_deferred
     async def get(self, arguments: Arguments) -> Reply:
         """Answer a dead letter without its passwords; its history under ``detail``."""
-        name = arguments.value
-        if not isinstance(name, str):
-            return error(_NOT_A_NAME, _INVALID)
-        try:
-            buried = await self._read(name)
-        except NoSuchMailError:
-            return error(None, "unable to get failed mail")
-        except StoreError:
-            return self._broken("unable to get failed mail")
-        return success(shown_mail(_fields(buried)), name, buried_detail(buried))
+        refused = "unable to get failed mail"
+        return await self._answers.mail(arguments.value, self._read_with_detail, refused)
 
     @returns_deferred
     async def retry(self, arguments: Arguments) -> Reply:
         """Put a dead letter back into the queue."""
         name = arguments.value
         if not isinstance(name, str):
-            return error(_NOT_A_NAME, _INVALID)
+            return error(NOT_A_NAME, INVALID)
         try:
-            buried = await self._read(name)
-            document = {**_fields(buried), "failToDelivered": 0}
+            mail, _ = await self._read_with_detail(name)
+            document = {**readable(mail), "failToDelivered": 0}
             await self._letters.retry_failed(name, document)
         except NoSuchMailError:
             return error(None, "unable to retry failed mail")
         except StoreError:
-            return self._broken("unable to retry failed mail")
+            return self._answers.broken("unable to retry failed mail")
         self._log.info("dead letter {name} queued again by {peer}", name=name, peer=arguments.peer)
         return success(name, "failed mail added to queue")
 
     @returns_deferred
     async def remove(self, arguments: Arguments) -> Reply:
         """Remove a dead letter for good."""
-        name = arguments.value
-        if not isinstance(name, str):
-            return error(None, _INVALID)
-        if not self._is_name(name):
-            return error(None, "invalid filepath string")
-        try:
-            await self._letters.remove_failed(name)
-        except NoSuchMailError:
-            return error(None, "unable to remove failed mail")
-        except StoreError:
-            return self._broken("unable to remove failed mail")
-        self._log.info("dead letter {name} removed by {peer}", name=name, peer=arguments.peer)
-        return success(name, "failed mail removed")
+        reply = await self._answers.removal(
+            arguments.value, self._is_name, self._letters.remove_failed, "failed mail"
+        )
+        if reply.status == "success":
+            self._log.info(
+                "dead letter {name} removed by {peer}", name=arguments.value, peer=arguments.peer
+            )
+        return reply
 
     @returns_deferred
     async def clear(self, arguments: Arguments) -> Reply:
@@ -97,24 +93,13 @@ class DeadLetterService:
         try:
             removed = await self._letters.clear_failed()
         except StoreError:
-            return self._broken("unable to read failed dir")
+            return self._answers.broken("unable to read failed dir")
         self._log.info("{n} dead letters cleared by {peer}", n=removed, peer=arguments.peer)
         return success({"removed": removed}, f"removed {removed} failed mails")
 
-    def _broken(self, message: str) -> Reply:
-        """Answer, and log, that the store could not do it."""
-        self._log.failure("dead letters: {message}", message=message)
-        return error(None, message)
-
-    async def _read(self, name: str) -> Buried:
+    async def _read_with_detail(self, name: str) -> tuple[StoredMail, Mapping[str, Any]]:
+        """Read a dead letter; raises NoSuchMailError also for what can be none."""
         if not self._is_name(name):
             raise NoSuchMailError(name)
         buried = await self._letters.get_failed(name)
-        if buried.mail.fault or isinstance(buried.mail.document, str):
-            raise StoreError(f"{name}: {buried.mail.fault or 'encrypted'}")
-        return buried
-
-
-def _fields(buried: Buried) -> Mapping[str, Any]:
-    assert not isinstance(buried.mail.document, str)
-    return buried.mail.document
+        return buried.mail, buried_detail(buried)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from smtpmailer.core.mime import Stamp
 from smtpmailer.core.model import DeliveryResult, MailRequest
@@ -114,7 +114,8 @@ class MailService:
             self._log.failure("mail {mail_id} can't be queued again", mail_id=stamp.unique)
             return f"{result.reason} (and it could not be queued for another attempt)", {}
         doubt = ", ".join(verdict.state.in_doubt)
-        self._log.info(
+        self._log.emit(
+            LogLevel.warn if doubt else LogLevel.info,
             "mail {mail_id} queued as {name} for another attempt{doubt}",
             mail_id=stamp.unique,
             name=name,

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from smtpmailer.core.bucket import Lines
 from smtpmailer.core.grants import host_of
+from smtpmailer.core.standing import Standing
 
 __all__ = ["Penalties", "address_of"]
 
@@ -25,10 +26,13 @@ _CEILING: Final = 10.0
 _FORGET: Final = 900.0
 #: Addresses that are remembered; beyond that the one whose last wrong password is oldest goes.
 _ADDRESSES: Final = 10_000
-#: Answers that are delayed at a time, of one address and of all; further ones go out at once.
-_DELAYED_PER_ADDRESS: Final = 1000
+#: So many answers to one connection are delayed at a time: then no more of its requests begin. It
+#: is only one where so many are delayed for the connections of its address.
+_PER_CONNECTION: Final = 8
+_CROWD: Final = 1000
+#: Answers that are delayed at a time in all; further ones go out at once.
 _DELAYED: Final = 10_000
-#: An address's passwords are looked at while fewer of its refusals than this are delayed.
+#: While so many refusals of an address are delayed, it is exhausted.
 _LOOKED_AT: Final = 32
 #: After its first lines an address gets one in so many seconds.
 _LINE_EVERY: Final = 60.0
@@ -47,7 +51,10 @@ class _Record:
 
 
 class Penalties:
-    """Counts wrong passwords per address, and delays what answers them."""
+    """Counts wrong passwords per address, and delays what answers them.
+
+    A connection with delayed answers is soon held: it can't make the service refuse more.
+    """
 
     _log = Logger()
 
@@ -55,7 +62,9 @@ class Penalties:
         """Know nobody yet."""
         self._clock = clock
         self._records: OrderedDict[str, _Record] = OrderedDict()
-        self._delayed: dict[Deferred[None], IDelayedCall] = {}
+        # By connection, each answer with its timer and its address's record.
+        self._delayed: dict[Standing, dict[Deferred[None], tuple[IDelayedCall, _Record]]] = {}
+        self._in_all = 0
         self._lines = Lines()
         self._stopped = False
 
@@ -67,14 +76,16 @@ class Penalties:
         return record.failures
 
     def exhausted(self, address: str) -> bool:
-        """Whether so many refusals of this address are on their way that no more is looked at."""
+        """Whether so many refusals of this address are on their way that it has to wait."""
         record = self._records.get(address)
         return record is not None and record.delayed >= _LOOKED_AT
 
-    def refuse(self, peer: str, why: str, came_at: float) -> Deferred[None]:
-        """Count a wrong password; fires when it may be answered.
+    def refuse(self, peer: str, why: str, came_at: float, standing: Standing) -> Deferred[None]:
+        """Count a wrong password for its address; fires when it may be answered.
 
         The time counts from ``came_at``: how long the password was looked at does not show.
+        For a connection that has left nothing waits while its address is exhausted: who closes it
+        after each guess would else fill the service with connections.
         """
         now = self._clock.seconds()
         address = address_of(peer)
@@ -82,26 +93,48 @@ class Penalties:
         self._report(peer, why, record, now)
         delay = min(_CEILING, _FIRST_DELAY * 2.0 ** min(record.failures - 1, 10))
         wait = max(0.0, came_at + delay - now)
-        crowded = record.delayed >= _DELAYED_PER_ADDRESS or len(self._delayed) >= _DELAYED
-        if self._stopped or crowded:
+        useless = standing.left and record.delayed >= _LOOKED_AT
+        if self._stopped or useless or self._in_all >= _DELAYED:
             return succeed(None)
-        record.delayed += 1
         answer: Deferred[None] = Deferred()
-        self._delayed[answer] = self._clock.callLater(wait, self._release, answer, record)
-        return answer.addCallback(lambda _: None)
+        timer = self._clock.callLater(wait, self._release, standing, answer)
+        self._delayed.setdefault(standing, {})[answer] = timer, record
+        self._in_all += 1
+        record.delayed += 1
+        self._hold(standing, record)
+        return answer
 
     def stop(self) -> None:
         """Answer at once, what waits now and what comes."""
         self._stopped = True
-        waiting, self._delayed = self._delayed, {}
-        for answer, timer in waiting.items():
-            timer.cancel()
-            answer.callback(None)
+        for standing, answers in tuple(self._delayed.items()):
+            for answer in tuple(answers):
+                self._hurry(standing, answer)
 
-    def _release(self, answer: Deferred[None], record: _Record) -> None:
+    def leave(self, standing: Standing) -> None:
+        """Delay nothing of this connection any longer if its address is exhausted."""
+        for answer, (_, record) in tuple(self._delayed.get(standing, {}).items()):
+            if record.delayed >= _LOOKED_AT:
+                self._hurry(standing, answer)
+
+    def _hurry(self, standing: Standing, answer: Deferred[None]) -> None:
+        timer, _ = self._delayed[standing][answer]
+        timer.cancel()
+        self._release(standing, answer)
+
+    def _release(self, standing: Standing, answer: Deferred[None]) -> None:
+        answers = self._delayed[standing]
+        _, record = answers.pop(answer)
+        if not answers:
+            del self._delayed[standing]
+        self._in_all -= 1
         record.delayed -= 1
-        del self._delayed[answer]
+        self._hold(standing, record)
         answer.callback(None)
+
+    def _hold(self, standing: Standing, record: _Record) -> None:
+        limit = 1 if record.delayed >= _CROWD else _PER_CONNECTION
+        standing.held = len(self._delayed.get(standing, ())) >= limit
 
     def _record(self, address: str, now: float) -> _Record:
         record = self._records.pop(address, None)

@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 from twisted.logger import Logger, LogLevel
 
-from smtpmailer.core.breaker import Breaker
 from smtpmailer.core.mime import Stamp
 from smtpmailer.core.model import DeliveryResult, MailRequest, Route
 from smtpmailer.core.names import due_of, unique_of
@@ -38,6 +37,7 @@ from smtpmailer.errors import (
 from smtpmailer.interfaces import ICounters, IQueueRun
 from smtpmailer.services.counting import count_failure, count_result
 from smtpmailer.services.courier import Courier, Plan
+from smtpmailer.services.traffic import Traffic, Wait
 
 __all__ = ["Postman", "PostmanTools"]
 
@@ -81,11 +81,11 @@ class Postman:
 
     _log = Logger()
 
-    def __init__(self, run: IQueueRun, tools: PostmanTools) -> None:
-        """Mark what is in doubt in this queue."""
+    def __init__(self, run: IQueueRun, tools: PostmanTools, traffic: Traffic) -> None:
+        """Mark what is in doubt in this queue; ``traffic`` tells when a mail may go."""
         self._run = run
         self._tools = tools
-        self._breaker = Breaker()
+        self.traffic = traffic
 
     @returns_deferred
     async def decide(self, mail: StoredMail) -> Settlement:
@@ -120,6 +120,9 @@ class Postman:
         again_at = self._tools.now() + pause
         failures = _failures(mail.document) if isinstance(mail.document, Mapping) else 0
         verdict = after_crash(mail.state, self._tools.policy, failures=failures, now=again_at)
+        if verdict.state.held or isinstance(verdict, Dead):
+            what, level = _outcome_words(verdict)
+            self._log.emit(level, "mail {name}: {what}", name=mail.name, what=what)
         return self._settlement(mail, verdict)
 
     async def _decide(self, claim: _Claim) -> Settlement:
@@ -134,14 +137,13 @@ class Postman:
             return self._corrupt(mail, f"not a mail: {fault}")
         route = self._tools.courier.route(request)
         server = f"{route.host}:{route.port}"
-        wait = self._breaker.wait_until(server, self._tools.now())
-        if wait is not None:
-            return self._postponed(mail, wait, f"{server} is out of reach")
+        slot = self.traffic.enter(server, mail.name)
+        if isinstance(slot, Wait):
+            return self._waits(mail, slot)
         try:
             return await self._attempt(claim, request, route)
         finally:
-            # Where the attempt told something about the server this changes nothing.
-            self._breaker.untold(server)
+            self.traffic.leave(slot)
 
     async def _attempt(self, claim: _Claim, request: MailRequest, route: Route) -> Settlement:
         try:
@@ -157,7 +159,7 @@ class Postman:
             return self._settlement(
                 mail, without_attempt(mail.state, request.fail_to_delivered + 1)
             )
-        self._remember(f"{route.host}:{route.port}", result)
+        self.traffic.tell(f"{route.host}:{route.port}", reached=result.reached)
         if claim.unmarked:
             return self._postponed(mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
         await count_result(self._tools.counters, result)
@@ -190,12 +192,6 @@ class Postman:
             first = mail.state.attempts[0].at - mail.state.attempts[0].seconds
         return first if due < first - _STALE else due
 
-    def _remember(self, server: str, result: DeliveryResult) -> None:
-        if result.reached:
-            self._breaker.succeeded(server)
-        else:
-            self._breaker.failed(server, self._tools.now())
-
     def _judge(self, mail: StoredMail, request: MailRequest, result: DeliveryResult) -> Verdict:
         moment = Moment(
             now=self._tools.now(),
@@ -218,12 +214,21 @@ class Postman:
             return Settlement(at=now, state=verdict.state, document=document, dead=verdict.why)
         return Settlement(at=now, state=verdict.state, document=document)
 
+    def _waits(self, mail: StoredMail, wait: Wait) -> Settlement:
+        """Let a mail wait as it was told to."""
+        if wait.why:
+            return self._postponed(mail, wait.until, wait.why)
+        self._log.debug("mail {name} lets mails to other servers go first", name=mail.name)
+        state = attrs.evolve(mail.state, next_at=wait.until)
+        return Settlement(at=self._tools.now(), state=state)
+
     def _postponed(self, mail: StoredMail, until: float, why: str) -> Settlement:
         """Let a mail wait without counting an attempt, unless it would grow too old."""
         max_age = self._tools.policy.max_age
         if max_age and until > self._accepted_at(mail) + max_age:
             why = f"given up after {max_age:.0f} seconds: {why}"
-            self._log.error("mail {name} is a dead letter: {why}", name=mail.name, why=why)
+            why_all = f"{why}{_doubt(mail.state)}"
+            self._log.error("mail {name} is a dead letter: {why}", name=mail.name, why=why_all)
             return Settlement(at=self._tools.now(), state=mail.state, dead=why)
         self._log.info("mail {name} waits: {why}", name=mail.name, why=why)
         state = attrs.evolve(mail.state, next_at=until)
@@ -231,11 +236,13 @@ class Postman:
 
     def _unsendable(self, mail: StoredMail, request: MailRequest, why: str) -> Settlement:
         verdict = Dead(state=mail.state, failures=request.fail_to_delivered + 1, why=why)
-        self._log.error("mail {name} can't be built: {why}", name=mail.name, why=why)
+        why_all = f"{why}{_doubt(mail.state)}"
+        self._log.error("mail {name} can't be built: {why}", name=mail.name, why=why_all)
         return self._settlement(mail, verdict)
 
     def _corrupt(self, mail: StoredMail, why: str) -> Settlement:
-        self._log.error("mail {name} goes to quarantine: {why}", name=mail.name, why=why)
+        why_all = f"{why}{_doubt(mail.state)}"
+        self._log.error("mail {name} goes to quarantine: {why}", name=mail.name, why=why_all)
         return Settlement(at=self._tools.now(), state=mail.state, corrupt=why)
 
     def _report(
@@ -244,7 +251,10 @@ class Postman:
         """Write one line on what became of the mail."""
         what, level = _outcome_words(verdict)
         if isinstance(verdict, Retry):
-            what += f"; {result.reason}{_doubt(verdict.state)}"
+            what += f"; {result.reason}"
+        doubt = _doubt(verdict.state)
+        if doubt and level is LogLevel.info:
+            level = LogLevel.warn
         self._log.emit(
             level,
             "mail {mail_id} ({name}) to {server}, attempt {attempt}: {what}",
@@ -252,7 +262,7 @@ class Postman:
             name=mail.name,
             server=f"{route.host}:{route.port}",
             attempt=verdict.state.attempt_count,
-            what=what,
+            what=f"{what}{doubt}",
         )
 
 
@@ -267,10 +277,9 @@ def _outcome_words(verdict: Verdict) -> tuple[str, LogLevel]:
 
 
 def _doubt(state: MailState) -> str:
-    """Give the end of a log line on a mail in doubt."""
-    if not state.in_doubt:
-        return ""
-    return "; in doubt, may be delivered twice: " + ", ".join(state.in_doubt)
+    """Give the end of a log line on a mail that is, or ever was, in doubt."""
+    doubted = state.ever_in_doubt()
+    return f"; in doubt, may be delivered twice: {', '.join(doubted)}" if doubted else ""
 
 
 def _failures(document: Mapping[str, Any]) -> int:

@@ -25,14 +25,18 @@ from smtpmailer.errors import (
     StoreError,
     TemplatesOffError,
 )
-from smtpmailer.interfaces import IQueueStore
+from smtpmailer.interfaces import Handler, IQueueStore
+from smtpmailer.services.answers import INVALID, Answers, ListWords, readable
 from smtpmailer.services.courier import Courier
-from smtpmailer.services.replies import page_of, shown_mail, waiting_detail
+from smtpmailer.services.replies import shown_mail, waiting_detail
 
 __all__ = ["QueueService", "QueueTools"]
 
-_INVALID = "invalid payload"
-_NOT_A_NAME = "invalid file path string"
+_LIST = ListWords(
+    found="found {n} mails in queue",
+    empty="queue list is empty",
+    refused="unable to get queue list",
+)
 _NOT_QUEUED = "failed to add mail to queue"
 _NOT_UPDATED = "unable to update queued mail"
 _NO_VALUES = "replaceContent goes with a template, and this mail has its text: add useTemplate"
@@ -61,9 +65,21 @@ class QueueService:
         self, store: IQueueStore, tools: QueueTools, *, lists_when_empty: bool = True
     ) -> None:
         """Use this store."""
+        self._answers = Answers("queue store")
         self._store = store
         self._tools = tools
         self._lists_when_empty = lists_when_empty
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Give what carries out each request, by its name."""
+        return {
+            "queueMail": self.queue_mail,
+            "getQueueList": self.get_list,
+            "getQueuedMail": self.get,
+            "updateQueuedMail": self.update,
+            "removeQueuedMail": self.remove,
+            "clearQueue": self.clear,
+        }
 
     @returns_deferred
     async def queue_mail(self, arguments: Arguments) -> Reply:
@@ -98,34 +114,20 @@ class QueueService:
     @returns_deferred
     async def get_list(self, arguments: Arguments) -> Reply:
         """Answer a page of names."""
-        try:
-            page = await self._store.page(*page_of(arguments.value))
-        except StoreError:
-            return self._broken("unable to get queue list")
-        data = {"items": list(page.names), "total": page.total}
-        found = f"found {page.total} mails in queue" if page.total else "queue list is empty"
-        return success(data, found)
+        return await self._answers.page(self._store.page, arguments.value, _LIST)
 
     @returns_deferred
     async def get(self, arguments: Arguments) -> Reply:
         """Answer a mail without its passwords."""
-        name = arguments.value
-        if not isinstance(name, str):
-            return error(_NOT_A_NAME, _INVALID)
-        try:
-            mail = await self._read(name)
-        except NoSuchMailError:
-            return error(None, "unable to get queued mail")
-        except StoreError:
-            return self._broken("unable to get queued mail")
-        return success(shown_mail(_fields(mail)), name, waiting_detail(name, mail.state))
+        refused = "unable to get queued mail"
+        return await self._answers.mail(arguments.value, self._read_with_detail, refused)
 
     @returns_deferred
     async def update(self, arguments: Arguments) -> Reply:
         """Change fields of a mail; it gets a new name."""
         name = arguments.value
         if not isinstance(name, str) or not arguments.has_content:
-            return error("invalid file path string or missing content", _INVALID)
+            return error("invalid file path string or missing content", INVALID)
         faults = self._tools.update_schema.faults(arguments.content)
         if faults:
             raise RequestInvalidError(faults)
@@ -134,11 +136,11 @@ class QueueService:
         except NoSuchMailError:
             return error(None, _NOT_UPDATED)
         except StoreError:
-            return self._broken(_NOT_UPDATED)
+            return self._answers.broken(_NOT_UPDATED)
 
     async def _update(self, name: str, arguments: Arguments) -> Reply:
         mail = await self._read(name)
-        document: Mapping[str, Any] = _merged(_fields(mail), arguments.content)
+        document: Mapping[str, Any] = _merged(readable(mail), arguments.content)
         changes = arguments.content
         request = self._tools.parser.accept_changed(document, changes, arguments.grant)
         if request.template is None and "replaceContent" in arguments.content:
@@ -163,19 +165,14 @@ class QueueService:
     @returns_deferred
     async def remove(self, arguments: Arguments) -> Reply:
         """Remove a waiting mail."""
-        name = arguments.value
-        if not isinstance(name, str):
-            return error(None, _INVALID)
-        if not self._store.is_name(name):
-            return error(None, "invalid filepath string")
-        try:
-            await self._store.remove(name)
-        except NoSuchMailError:
-            return error(None, "unable to remove queued mail")
-        except StoreError:
-            return self._broken("unable to remove queued mail")
-        self._log.info("mail {name} removed by {peer}", name=name, peer=arguments.peer)
-        return success(name, "queued mail removed")
+        reply = await self._answers.removal(
+            arguments.value, self._store.is_name, self._store.remove, "queued mail"
+        )
+        if reply.status == "success":
+            self._log.info(
+                "mail {name} removed by {peer}", name=arguments.value, peer=arguments.peer
+            )
+        return reply
 
     @returns_deferred
     async def clear(self, arguments: Arguments) -> Reply:
@@ -183,20 +180,21 @@ class QueueService:
         try:
             removed = await self._store.clear()
         except StoreError:
-            return self._broken("unable to read queue dir")
+            return self._answers.broken("unable to read queue dir")
         if not removed and self._lists_when_empty:
             return success([], "queue list is empty")
         self._log.info("queue cleared by {peer}: {removed}", peer=arguments.peer, removed=removed)
         return success({"removed": removed}, f"removed {removed} mails in queue")
 
     async def _read(self, name: str) -> StoredMail:
-        """Read a mail; raises NoSuchMailError also for what can be none, StoreError if corrupt."""
+        """Read a mail; raises NoSuchMailError also for what can be none."""
         if not self._store.is_name(name):
             raise NoSuchMailError(name)
-        mail = await self._store.get(name)
-        if mail.fault or isinstance(mail.document, str):
-            raise StoreError(f"{name}: {mail.fault or 'encrypted'}")
-        return mail
+        return await self._store.get(name)
+
+    async def _read_with_detail(self, name: str) -> tuple[StoredMail, Mapping[str, Any]]:
+        mail = await self._read(name)
+        return mail, waiting_detail(name, mail.state)
 
     async def _checked(
         self, document: Mapping[str, Any], request: MailRequest, stamp: Stamp
@@ -213,11 +211,6 @@ class QueueService:
             return stamp.epoch_seconds
         return request.schedule_time + stamp.epoch_seconds % 1
 
-    def _broken(self, message: str) -> Reply:
-        """Answer, and log, that the store could not do it."""
-        self._log.failure("queue store: {message}", message=message)
-        return error(None, message)
-
 
 def _refusal(fault: ClientError, message: str) -> Reply:
     """Answer why a mail can't be built; raises a fault of the mail object itself."""
@@ -226,11 +219,6 @@ def _refusal(fault: ClientError, message: str) -> Reply:
     if isinstance(fault, TemplatesOffError):
         return error(None, str(fault))
     return error(str(fault), message)
-
-
-def _fields(mail: StoredMail) -> Mapping[str, Any]:
-    assert not isinstance(mail.document, str)
-    return mail.document
 
 
 def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

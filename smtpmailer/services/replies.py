@@ -71,7 +71,7 @@ def page_of(value: Any) -> tuple[int, int]:
 def _history(state: MailState) -> dict[str, Any]:
     return {
         "attemptCount": state.attempt_count,
-        "inDoubt": list(state.in_doubt),
+        "inDoubt": list(state.ever_in_doubt()),
         "settled": [_recipient(outcome) for outcome in state.settled],
         "attempts": [_attempt(attempt) for attempt in state.attempts],
     }

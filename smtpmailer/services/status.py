@@ -6,12 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 
-from smtpmailer.core.replies import Reply, success
+from smtpmailer.core.redisvalues import RedisState
+from smtpmailer.core.replies import Reply, error, success
 from smtpmailer.core.requests import Arguments
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import StoreError
-from smtpmailer.interfaces import ICounters, IQueue
+from smtpmailer.interfaces import ICounters, IQueue, IRedis
 
 __all__ = ["StatusService"]
 
@@ -19,10 +21,15 @@ __all__ = ["StatusService"]
 class StatusService:
     """Answers ``ping`` and ``status``."""
 
-    def __init__(self, counters: ICounters, queue: IQueue | None = None) -> None:
-        """Report these counters, and this queue if there is one."""
+    _log = Logger()
+
+    def __init__(
+        self, counters: ICounters, queue: IQueue | None = None, redis: IRedis | None = None
+    ) -> None:
+        """Report these counters, and this queue and Redis if there are any."""
         self._counters = counters
         self._queue = queue
+        self._redis = redis
 
     def ping(self, _arguments: Arguments) -> Deferred[Reply]:
         """Answer ``pong``, whatever the argument."""
@@ -30,10 +37,20 @@ class StatusService:
 
     @returns_deferred
     async def status(self, arguments: Arguments) -> Reply:
-        """Answer the counts of mails sent and failed; under ``detail`` the queue's state."""
-        sent, failed = await self._counters.read()
-        detail = await self._queue_detail(self._queue) if arguments.wants_detail else None
+        """Answer the counts of mails sent and failed; under ``detail`` how queue and Redis are."""
+        detail = await self._detail() if arguments.wants_detail else None
+        try:
+            sent, failed = await self._counters.read()
+        except StoreError as fault:
+            self._log.warn("unable to get status: {why}", why=str(fault))
+            return error(None, "unable to get status", detail)
         return success({"sent": sent, "failed": failed}, detail=detail)
+
+    async def _detail(self) -> dict[str, Any]:
+        detail = await self._queue_detail(self._queue)
+        if self._redis is not None:
+            detail["redis"] = _redis_detail(self._redis.state())
+        return detail
 
     async def _queue_detail(self, queue: IQueue | None) -> dict[str, Any]:
         if queue is None:
@@ -41,5 +58,15 @@ class StatusService:
         try:
             page = await queue.page(1, 0)
             return {"queue": {"waiting": page.total, "runner": await queue.runner() or None}}
-        except StoreError as error:
-            return {"queue": {"error": str(error)}}
+        except StoreError as fault:
+            return {"queue": {"error": str(fault)}}
+
+
+def _redis_detail(state: RedisState) -> dict[str, Any]:
+    """Describe whether Redis can be used; ``since`` is in Unix seconds."""
+    return {
+        "up": state.up,
+        "since": round(state.since, 3),
+        "reason": state.reason or None,
+        "appendOnly": state.append_only,
+    }

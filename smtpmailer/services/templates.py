@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 
 from twisted.logger import Logger
 
@@ -16,13 +16,16 @@ from smtpmailer.errors import (
     StoreError,
     TemplateExistsError,
 )
-from smtpmailer.interfaces import ITemplateStore
-from smtpmailer.services.replies import page_of
+from smtpmailer.interfaces import Handler, ITemplateStore
+from smtpmailer.services.answers import INVALID, NOT_A_NAME, Answers, ListWords
 
 __all__ = ["TemplateService"]
 
-_INVALID = "invalid payload"
-_NOT_A_NAME = "invalid file path string"
+_LIST = ListWords(
+    found="found {n} templates",
+    empty="template list is empty",
+    refused="unable to get template list",
+)
 _NO_CONTENT = "invalid file path string or missing content"
 
 
@@ -37,25 +40,31 @@ class TemplateService:
 
     def __init__(self, store: ITemplateStore, *, lists_when_empty: bool = True) -> None:
         """Use this store."""
+        self._answers = Answers("template store")
         self._store = store
         self._lists_when_empty = lists_when_empty
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Give what carries out each request, by its name."""
+        return {
+            "getTemplateList": self.get_list,
+            "getTemplate": self.get,
+            "addTemplate": self.add,
+            "updateTemplate": self.update,
+            "removeTemplate": self.remove,
+            "clearTemplate": self.clear,
+        }
 
     @returns_deferred
     async def get_list(self, arguments: Arguments) -> Reply:
         """Answer a page of names."""
-        try:
-            page = await self._store.page(*page_of(arguments.value))
-        except StoreError:
-            return self._broken("unable to get template list")
-        data = {"items": list(page.names), "total": page.total}
-        found = f"found {page.total} templates" if page.total else "template list is empty"
-        return success(data, found)
+        return await self._answers.page(self._store.page, arguments.value, _LIST)
 
     @returns_deferred
     async def get(self, arguments: Arguments) -> Reply:
         """Answer a template's text."""
         if not isinstance(arguments.value, str):
-            return error(_NOT_A_NAME, _INVALID)
+            return error(NOT_A_NAME, INVALID)
         return await self._outcome(
             self._store.get(arguments.value), "template found", "unable to get template"
         )
@@ -65,7 +74,7 @@ class TemplateService:
         """Add a template; one that exists stays as it is."""
         name, text = arguments.value, arguments.content
         if not isinstance(name, str) or not isinstance(text, str):
-            return error(_NO_CONTENT, _INVALID)
+            return error(_NO_CONTENT, INVALID)
         return await self._change(
             self._store.add(name, text), arguments, "added", "unable to add template"
         )
@@ -75,7 +84,7 @@ class TemplateService:
         """Replace a template's text."""
         name, text = arguments.value, arguments.content
         if not isinstance(name, str) or not isinstance(text, str):
-            return error(_NO_CONTENT, _INVALID)
+            return error(_NO_CONTENT, INVALID)
         return await self._change(
             self._store.update(name, text), arguments, "updated", "unable to update template"
         )
@@ -84,7 +93,7 @@ class TemplateService:
     async def remove(self, arguments: Arguments) -> Reply:
         """Remove a template."""
         if not isinstance(arguments.value, str):
-            return error(_NOT_A_NAME, _INVALID)
+            return error(NOT_A_NAME, INVALID)
         return await self._change(
             self._store.remove(arguments.value), arguments, "removed", "unable to remove template"
         )
@@ -95,7 +104,7 @@ class TemplateService:
         try:
             removed = await self._store.clear()
         except StoreError:
-            return self._broken("unable to read template dir")
+            return self._answers.broken("unable to read template dir")
         if not removed and self._lists_when_empty:
             return success([], "no template found")
         self._log.info("{n} templates cleared by {peer}", n=removed, peer=arguments.peer)
@@ -128,9 +137,4 @@ class TemplateService:
             self._log.warn("{message}: {why}", message=refused, why=str(fault))
             return error(None, refused)
         except StoreError:
-            return self._broken(refused)
-
-    def _broken(self, message: str) -> Reply:
-        """Answer, and log, that the store could not do it."""
-        self._log.failure("template store: {message}", message=message)
-        return error(None, message)
+            return self._answers.broken(refused)

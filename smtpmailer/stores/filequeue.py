@@ -15,6 +15,7 @@ from smtpmailer.stores.atomic import FileLock
 from smtpmailer.stores.commit import GroupCommit
 from smtpmailer.stores.deadletters import FileDeadLetters
 from smtpmailer.stores.disposal import Disposal
+from smtpmailer.stores.file_graves import FileGraves
 from smtpmailer.stores.files import FileQueueStore
 from smtpmailer.stores.folder import Paths, QueueFolder
 from smtpmailer.stores.graves import Graves
@@ -38,11 +39,15 @@ class QueueDirectories:
 class FileQueue:
     """A file queue: the mails, the dead letters, and what the predecessor stranded.
 
+    ``graves`` and ``quarantine`` are the dead letters, and what could not be read, as bytes.
+
     All of it works between the store's ``start`` and ``stop``.
     """
 
     store: FileQueueStore
     dead: FileDeadLetters
+    graves: FileGraves
+    quarantine: FileGraves
     _folder: QueueFolder
     _commit: GroupCommit
     _threads: IThreads
@@ -76,14 +81,22 @@ def make_file_queue(
     failed = os.path.abspath(directories.failed)
     folder = QueueFolder(paths, Journal(paths.own("journal")), Disposal(threads))
     commit = GroupCommit(threads, FileLock(paths.own("gate")), durable=durable)
-    graves = Graves(failed)
+    graves, quarantine = Graves(failed), Graves(os.path.join(failed, "quarantine"))
     store = FileQueueStore(
         folder,
         commit,
         threads,
         dead=graves,
-        quarantine=Graves(os.path.join(failed, "quarantine")),
+        quarantine=quarantine,
         make_watch=make_watch,
     )
     dead = FileDeadLetters(graves, folder, commit, threads, store.look)
-    return FileQueue(store=store, dead=dead, folder=folder, commit=commit, threads=threads)
+    return FileQueue(
+        store=store,
+        dead=dead,
+        graves=FileGraves(graves, folder, commit, threads),
+        quarantine=FileGraves(quarantine, folder, commit, threads),
+        folder=folder,
+        commit=commit,
+        threads=threads,
+    )

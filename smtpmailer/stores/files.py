@@ -36,10 +36,14 @@ __all__ = ["FileQueueStore"]
 
 _T = TypeVar("_T")
 
-#: How long (seconds) a mail that can't be taken out of the queue is left alone, for how long one
-#: that is unreadable may still be in writing, and how often a directory that can't be watched is
-#: looked through.
+#: How long (seconds) a mail that can't be taken out of the queue is left alone, and for how long
+#: one that is unreadable may still be in writing.
 _PAUSE: Final = 10.0
+
+#: How often (seconds) a directory that can't be watched is looked through at most, and through how
+#: many names a second on average.
+_UNWATCHED: Final = 4.0
+_LOOKED_THROUGH: Final = 10_000
 
 #: So many names are dealt with at a time, so that a million of them hold nobody up.
 _CHUNK: Final = 1000
@@ -98,9 +102,17 @@ class FileQueueStore:
 
     @returns_deferred
     async def stop(self) -> None:
-        """Stop watching, wait for what is being written, and release the lock."""
+        """Stop watching, wait for what is being written, and release the lock.
+
+        Not while a claim is open: a delivery that was not waited for may still end well. Then
+        nobody is to send that mail before this process has ended, which releases the lock.
+        """
         self._watch.stop()
-        await self.release()
+        if self._claimed:
+            text = "{n} mails may still be on their way: the queue stays locked until the end"
+            self._log.warn(text, n=len(self._claimed))
+        else:
+            await self.release()
         await self._commit.idle()
         self._folder.close()
 
@@ -225,10 +237,7 @@ class FileQueueStore:
         """Move due mails to the directory of claimed ones."""
         if not self._folder.journal.is_open:
             raise StoreError("this process does not run the queue")
-        if not self._watch.watching and abs(now - self._looked_at) >= _PAUSE:
-            self._looked_at = now
-            self._watch.start(self._folder.paths.waiting)
-            await self.rescan()
+        await self.look_around(now)
         due = {name: self._names.index.due_at(name) for name in self._names.index.due(now, limit)}
         if not due:
             return ()
@@ -251,6 +260,19 @@ class FileQueueStore:
     def next_due(self) -> float | None:
         """Give the first due time of the index."""
         return self._names.index.next_due()
+
+    def hasten(self, name: str, due: float) -> bool:
+        """Move a name forward in the index."""
+        return self._names.hasten(name, due)
+
+    @returns_deferred
+    async def look_around(self, now: float) -> None:
+        """Look through a directory that can't be watched; a large one less often."""
+        pause = max(_UNWATCHED, len(self._names.index) / _LOOKED_THROUGH)
+        if not self._watch.watching and abs(now - self._looked_at) >= pause:
+            self._looked_at = now
+            self._watch.start(self._folder.paths.waiting)
+            await self.rescan()
 
     @returns_deferred
     async def mark(self, name: str, state: MailState) -> None:

@@ -8,11 +8,12 @@ DIRECTORY/.records/NAME     what is known about each, as JSON
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 
 import attrs
 
-from smtpmailer.core.names import is_file_name
+from smtpmailer.core.names import is_file_name, variant_of
 from smtpmailer.core.queuestate import MailState
 from smtpmailer.errors import NoSuchMailError, StoreError
 from smtpmailer.stores.atomic import make_directory, move, read_regular, unlink
@@ -38,9 +39,14 @@ class Graves:
         return os.path.lexists(self._path(name))
 
     def take(self, batch: Batch, name: str, source: str, record: str) -> None:
-        """Take a mail's file and the file of its record; the record first."""
-        move(record, os.path.join(self._records, name))
-        move(source, self._path(name))
+        """Take a mail's file and the file of its record; the record first.
+
+        Where a mail of this name lies already, both stay: the new one gets a name of its own.
+        """
+        names = (variant_of(name, number) for number in itertools.count(2))
+        free = next(each for each in itertools.chain([name], names) if not self.has(each))
+        move(record, os.path.join(self._records, free))
+        move(source, self._path(free))
         batch.directories.update((self._records, self._directory))
 
     def replace(self, name: str, source: str) -> None:

@@ -40,6 +40,8 @@ MIN_REWRITE_BYTES: Final = 4 * 1024 * 1024
 
 #: So much space is reserved at a time, and again when less than a quarter is left.
 _RESERVE_BYTES: Final = 1024 * 1024
+#: Of use is even so little: a hundred records.
+_LEAST_BYTES: Final = 16 * 1024
 
 # <linux/falloc.h>
 _KEEP_SIZE: Final = 1
@@ -248,7 +250,7 @@ class Journal(States):
         line = _line(name, orjson.dumps(what))
         if self._bytes + len(line) > self._reserved - _RESERVE_BYTES // 4:
             end = self._bytes + len(line) + _RESERVE_BYTES
-            self._reserved = _reserve(self._handle, self._bytes, end) or self._reserved
+            self._reserved = max(self._reserved, _reserve(self._handle, self._bytes, end))
         # Should it fail half-way: the next line overwrites what was written.
         write_all(self._handle, line, self._bytes)
         self._bytes += len(line)
@@ -336,6 +338,14 @@ def _line(name: str, raw: bytes) -> bytes:
 
 
 def _reserve(handle: int, start: int, end: int) -> int:
-    """Reserve space behind the end of a file; gives up to where, 0 when it can't be had."""
-    length = ctypes.c_int64(end - start)
-    return end if _fallocate(handle, _KEEP_SIZE, ctypes.c_int64(start), length) == 0 else 0
+    """Reserve space behind the end of a file, less where so much can't be had.
+
+    Gives up to where, 0 when there is none.
+    """
+    length = end - start
+    while length >= _LEAST_BYTES:
+        wanted = ctypes.c_int64(length)
+        if _fallocate(handle, _KEEP_SIZE, ctypes.c_int64(start), wanted) == 0:
+            return start + length
+        length //= 2
+    return 0

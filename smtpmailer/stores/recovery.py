@@ -36,7 +36,8 @@ def recover(folder: QueueFolder, _batch: Batch) -> Generator[None, None, Recover
     """Find out what a dead process left; an operation, for the one process that runs the queue.
 
     Its claims are given back for judgement, but those that it had decided to return are returned,
-    and those it had delivered removed. Claimed files that no journal names are the predecessor's,
+    and those it had delivered removed. (A mail in doubt whose claim a power cut has undone is one
+    of its claims.) Claimed files that no journal names are the predecessor's,
     and stay. One file that resists keeps no other; it is named in ``faults``.
     """
     # From here on other processes change no names.
@@ -51,6 +52,7 @@ def recover(folder: QueueFolder, _batch: Batch) -> Generator[None, None, Recover
             _judge(folder, name, found)
         except (OSError, StoreError) as error:
             found.faults.append(str(error))
+    _reclaim(folder, found)
     for name in folder.journal.done_names():
         try:
             unlink(folder.waiting(name))
@@ -85,6 +87,26 @@ def _judge(folder: QueueFolder, name: str, found: Recovery) -> None:
             # Copied to the other file system; then the power went before this one was removed.
             unlink(folder.waiting(name))
         found.claims.append(mail)
+
+
+def _reclaim(folder: QueueFolder, found: Recovery) -> None:
+    """Take back the mails in doubt whose claim is journalled, but whose move was lost.
+
+    A power cut may have undone the move and kept the mark. To let them wait like any other would
+    be to send them again without a word, and also where they are to be held.
+    """
+    known = {mail.name for mail in found.claims}
+    for name in folder.journal:
+        if name in known or not folder.journal.is_claimed(name) or not folder.waits(name):
+            continue
+        state = folder.journal.state(name)
+        # With a state of its own beside it, it is another mail that was given this name.
+        if state.in_doubt and state == folder.state(name):
+            try:
+                move(folder.waiting(name), folder.claimed(name))
+                found.claims.append(read_mail(folder.claimed(name), state))
+            except (OSError, StoreError) as error:
+                found.faults.append(str(error))
 
 
 def _return(folder: QueueFolder, name: str) -> None:

@@ -172,6 +172,14 @@ class SealedQueueStore:
         """Give the store's next due time."""
         return self._store.next_due()
 
+    def hasten(self, name: str, due: float) -> bool:
+        """Let a mail be due earlier."""
+        return self._store.hasten(name, due)
+
+    def look_around(self, now: float) -> Deferred[None]:
+        """Notice what other programs did."""
+        return self._store.look_around(now)
+
     def mark(self, name: str, state: MailState) -> Deferred[None]:
         """Mark; a state holds no secret."""
         return self._store.mark(name, state)

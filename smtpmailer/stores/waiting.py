@@ -76,8 +76,14 @@ class WaitingNames:
     def add(self, name: str, due: float | None) -> None:
         """Say that a mail is in the queue."""
         self.index.add(name, due)
-        for appeared in self._listeners:
-            appeared()
+        self._tell()
+
+    def hasten(self, name: str, due: float) -> bool:
+        """Let a mail be due at ``due`` if it is not before; tells whether it is in the queue."""
+        if not self.index.hasten(name, due):
+            return False
+        self._tell()
+        return True
 
     def look(self, name: str) -> None:
         """Look whether a name that somebody touched is there, whatever the order of events."""
@@ -91,6 +97,10 @@ class WaitingNames:
             self.index.discard(name)
         elif name not in self.index:
             self.add(name, due_of_state(self._folder.quick_state(name)))
+
+    def _tell(self) -> None:
+        for appeared in self._listeners:
+            appeared()
 
 
 def due_of_state(state: MailState) -> float | None:

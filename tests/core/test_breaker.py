@@ -35,6 +35,37 @@ class BreakerTests(SynchronousTestCase):
         self.assertIsNone(self.breaker.wait_until("a:25", 10))
         self.assertEqual(self.breaker.wait_until("a:25", 10), 20)
 
+    def test_those_who_wait_come_back_one_after_another(self) -> None:
+        self.lose(3)
+        told = [self.breaker.wait_until("a:25", 0) for _ in range(500)]
+        # The first is there in time to probe.
+        self.assertEqual((told[0], len(set(told))), (10, 500))
+        self.assertIsNone(self.breaker.wait_until("a:25", 10))
+        during = [self.breaker.wait_until("a:25", 10) for _ in range(500)]
+        self.assertEqual((during[0], len(set(during))), (20, 500))
+        self.assertLessEqual(max(filter(None, told + during)), 25)
+
+    def test_however_many_wait_they_are_back_a_minute_later(self) -> None:
+        self.lose(3)
+        told = [self.breaker.wait_until("a:25", 0) for _ in range(20_000)]
+        self.assertLess(max(filter(None, told)), 70)
+
+    def test_each_wait_begins_with_one_who_is_there_in_time(self) -> None:
+        self.lose(3)
+        for _ in range(5):
+            self.breaker.wait_until("a:25", 0)
+        self.assertIsNone(self.breaker.wait_until("a:25", 10))
+        self.lose(1, 10)
+        self.assertEqual(self.breaker.wait_until("a:25", 10), 30)
+
+    def test_it_tells_who_is_out_of_reach(self) -> None:
+        self.lose(2)
+        self.assertFalse(self.breaker.is_out_of_reach("a:25"))
+        self.lose(1)
+        self.assertTrue(self.breaker.is_out_of_reach("a:25"))
+        self.breaker.succeeded("a:25")
+        self.assertFalse(self.breaker.is_out_of_reach("a:25"))
+
     def test_waits_grow_up_to_five_minutes(self) -> None:
         waits = []
         now = 0.0

@@ -81,3 +81,18 @@ class NameTests(SynchronousTestCase):
     def test_the_id_is_the_name_s_end(self) -> None:
         self.assertEqual(names.unique_of(f"mail_{SAMPLE}.json"), "9e51fa6fad25da44")
         self.assertEqual(names.unique_of(SAMPLE), "9e51fa6fad25da44")
+
+    def test_a_variant_is_another_file_in_the_same_place_of_the_order(self) -> None:
+        file = f"mail_{SAMPLE}.json"
+        variants = [names.variant_of(file, number) for number in (2, 3, 4000)]
+        self.assertEqual(len({file, *variants}), 4)
+        for variant in variants:
+            self.assertTrue(names.is_file_name(variant), variant)
+            self.assertEqual(names.due_of(variant), names.due_of(file))
+
+    def test_a_variant_of_the_longest_name_is_a_name(self) -> None:
+        for file in (f"mail_1.5_{'a' * 186}.json", f"mail_{'1' * 186}.5_a.json"):
+            self.assertTrue(names.is_file_name(file), file)
+            variants = {names.variant_of(file, number) for number in range(12)}
+            self.assertEqual((len(variants), file in variants), (12, False))
+            self.assertTrue(all(map(names.is_file_name, variants)), variants)

@@ -40,6 +40,7 @@ _STATE = st.builds(
     attempt_count=st.integers(0, 99),
     settled=_OUTCOMES,
     in_doubt=st.just(()),
+    doubted=st.lists(_TEXT, max_size=3).map(tuple),
     held=_TEXT,
     crashes=st.integers(0, 9),
 )
@@ -102,10 +103,15 @@ class MailStateTests(SynchronousTestCase):
 
     def test_a_revived_mail_goes_to_those_who_lack_it(self) -> None:
         has, lacks = outcome("a@b.test", Outcome.DELIVERED), outcome("c@b.test", Outcome.PERMANENT)
-        dead = MailState(
-            next_at=1.0, settled=(has, lacks), held="x", crashes=6, in_doubt=("d@b.test",)
-        ).with_attempt(attempt(1))
-        self.assertEqual(revived(dead), MailState(settled=(has,), attempts=(attempt(1),)))
+        dead = MailState(next_at=1.0, settled=(has, lacks), held="x", crashes=6)
+        again = revived(dead.with_attempt(attempt(1)))
+        self.assertEqual(again, MailState(settled=(has,), attempts=(attempt(1),)))
+
+    def test_a_revived_mail_keeps_who_may_have_it_already(self) -> None:
+        dead = MailState(in_doubt=("d@b.test", "e@b.test"), doubted=("c@b.test", "d@b.test"))
+        doubted = ("c@b.test", "d@b.test", "e@b.test")
+        self.assertEqual(dead.ever_in_doubt(), doubted)
+        self.assertEqual(revived(dead), MailState(doubted=doubted))
 
     def test_an_updated_mail_is_due_by_its_name_and_held_no_more(self) -> None:
         state = MailState(next_at=1.0, held="x", crashes=1).with_attempt(attempt(1))

@@ -130,10 +130,23 @@ class AfterAttemptTests(SynchronousTestCase):
         self.assertIn("QUEUE_ON_DOUBT", verdict.state.held)
         self.assertIsNone(verdict.state.next_at)
 
-    def test_a_known_outcome_ends_doubt(self) -> None:
+    def test_a_known_outcome_ends_the_doubt_about_its_attempt(self) -> None:
         state = MailState(in_doubt=("a@x.test",), in_doubt_since=5.0)
         verdict = after_attempt(state, 0, result(a=Outcome.TEMPORARY), POLICY, MOMENT)
         self.assertEqual((verdict.state.in_doubt, verdict.state.in_doubt_since), ((), 0.0))
+        self.assertEqual(verdict.state.ever_in_doubt(), ())
+
+    def test_who_was_ever_in_doubt_stays_named_whatever_comes_later(self) -> None:
+        later = (Outcome.TEMPORARY, Outcome.UNCERTAIN, Outcome.DELIVERED, Outcome.PERMANENT)
+        for kind in later:
+            first = after_attempt(
+                FRESH, 0, result(a=Outcome.UNCERTAIN, b=Outcome.TEMPORARY), POLICY, MOMENT
+            )
+            # As the mark of the next attempt has it.
+            marked = attrs.evolve(first.state, in_doubt=("a@x.test", "b@x.test"))
+            last = after_attempt(marked, 1, result(a=kind, b=Outcome.DELIVERED), POLICY, MOMENT)
+            self.assertEqual(last.state.doubted, ("a@x.test",), kind)
+            self.assertEqual(last.state.ever_in_doubt(), ("a@x.test",), kind)
 
 
 class WithoutAttemptTests(SynchronousTestCase):
@@ -144,14 +157,25 @@ class WithoutAttemptTests(SynchronousTestCase):
         self.assertEqual(verdict, Retry(state=MailState(next_at=NOW, crashes=1), failures=2))
 
     def test_a_doubtful_crash_is_sent_again_or_held(self) -> None:
-        state = MailState(in_doubt=("a@x.test",))
+        state = MailState(in_doubt=("a@x.test",), in_doubt_since=NOW - 700)
         again = after_crash(state, POLICY, failures=0, now=NOW)
         self.assertEqual((again.state.next_at, again.state.held), (NOW, ""))
+        self.assertEqual(again.state.doubted, ("a@x.test",))
         policy = attrs.evolve(POLICY, hold_doubtful=True)
         held = after_crash(state, policy, failures=0, now=NOW)
         self.assertIsNone(held.state.next_at)
         self.assertNotEqual(held.state.held, "")
         self.assertIsInstance(held, Retry)
+
+    def test_a_doubtful_crash_leaves_the_server_its_time_for_the_final_reply(self) -> None:
+        waits = {}
+        # The last one was marked before the clock went back.
+        for ago in (0, 10, 599, 600, 86_400, -86_400):
+            state = MailState(in_doubt=("a@x.test",), in_doubt_since=NOW - ago)
+            next_at = after_crash(state, POLICY, failures=0, now=NOW).state.next_at
+            assert next_at is not None
+            waits[ago] = next_at - NOW
+        self.assertEqual(waits, {0: 600, 10: 590, 599: 1, 600: 0, 86_400: 0, -86_400: 600})
 
     def test_a_mail_that_kills_the_service_is_given_up(self) -> None:
         state = MailState(crashes=MAX_CRASHES)

@@ -283,11 +283,6 @@ class RuleTests(_Case):
             ("anybody can pose", {"SMTP_TLS_VERIFY": False}),
             ("usually goes with SMTP_ENCRYPTION = ssl", {"SMTP_PORT": 465}),
             ("REDIS_STORE_QUEUE has no effect", {"REDIS_STORE_QUEUE": True}),
-            ("REDIS_ENABLE has no effect yet", {"REDIS_ENABLE": True}),
-            ("MAILER_WORKERS has no effect yet", {"MAILER_WORKERS": 2}),
-            ("MAILER_MAX_MEMORY has no effect yet", {"MAILER_MAX_MEMORY": 128}),
-            ("MAILER_MAX_REQUEST has no effect yet", {"MAILER_MAX_REQUEST": 5}),
-            ("MAILER_RESTART_CRON has no effect yet", {"MAILER_RESTART_CRON": "* * * * *"}),
         ):
             self.assertTrue(self.warned(words, **values), words)
 
@@ -322,6 +317,7 @@ class SchemaTests(_Case):
         ("MAIL_FROM_ADDR", ["", "a@b.test"], ["a", "@", 5]),
         ("SECRET_KEY", [_KEY, _KEY.rstrip("=")], [f"____{_KEY}", True]),
         ("SECRET_KEY_OLD", ["", _KEY, f"{_KEY}, {_KEY}"], [f"____{_KEY}", True]),
+        ("REDIS_SENTINELS", ["", "a", "a:1, [::1]:2"], ["a@b:1", "redis://a", True]),
         ("QUEUE_RETRY_FACTOR", [1, 1.5, "2.25", "100"], [0.5, 101, "x", "", True]),
     )
 
@@ -358,6 +354,8 @@ class TableTests(_Case):
                 "MAILER_AUTH_HASH",
                 "REDIS_USER",
                 "REDIS_PASSWORD",
+                "REDIS_SENTINEL_USER",
+                "REDIS_SENTINEL_PASSWORD",
                 "SECRET_KEY",
                 "SECRET_KEY_OLD",
                 "SMTP_PASSWORD",

@@ -27,8 +27,8 @@ from smtpmailer.core.model import (
     OutgoingMail,
     Route,
 )
+from smtpmailer.delivery.limits import PoolLimits
 from smtpmailer.delivery.sender import Sender
-from smtpmailer.delivery.tls import ClientTls
 
 __all__ = [
     "PASSWORD",
@@ -158,7 +158,7 @@ class ScriptedServer(LineReceiver):
         if end >= 0:
             self.bodies.append(bytes(self.data[2 : end + 2]))
             rest = bytes(self.data[end + 5 :])
-            self.at("dot", lambda: self.reply("250 2.0.0 queued"))
+            self.at("dot", self.on_dot)
             self.setLineMode(rest)
 
     def on_EHLO(self, _: str) -> None:
@@ -202,6 +202,9 @@ class ScriptedServer(LineReceiver):
         self.reply("354 go ahead")
         self.data = bytearray(b"\r\n")  # so that a dot may be the first line
         self.setRawMode()
+
+    def on_dot(self) -> None:
+        self.reply("250 2.0.0 queued")
 
     def on_RSET(self, _: str) -> None:
         self.reply("250 2.0.0 reset")
@@ -342,7 +345,7 @@ class Rig:
     def __init__(self, server: ScriptedServer | None = None, *, limit: float = 600) -> None:
         self.reactor = Reactor()
         self.server = server or ScriptedServer()
-        self.sender = Sender(self.reactor, limit, ClientTls())
+        self.sender = Sender(self.reactor, limit, PoolLimits(idle_seconds=0))
         self.results: list[DeliveryResult] = []
         self.client: Pipe
         self.remote: Pipe

@@ -48,13 +48,16 @@ class BodyWriterTests(SynchronousTestCase):
 
     def start(self, wire: bytes, *, eager: bool = False) -> tuple[BodyWriter, _Transport]:
         self.progress: list[int] = []
-        self.dots: list[int] = []
+        self.ends: list[int] = []
+        self.done: list[int] = []
         transport = _Transport(eager=eager)
         writer = BodyWriter(
             wire,
+            b".\r\n",
             transport,
             progress=lambda: self.progress.append(len(transport.written)),
-            last=lambda: self.dots.append(len(transport.written)),
+            last=lambda: self.ends.append(len(transport.written)),
+            done=lambda: self.done.append(len(transport.written)),
         )
         writer.start()
         return writer, transport
@@ -66,16 +69,16 @@ class BodyWriterTests(SynchronousTestCase):
     def test_a_small_message_is_one_write_with_the_dot(self) -> None:
         writer, transport = self.start(b"hello\r\n")
         self.assertEqual(transport.written, [b"hello\r\n.\r\n"])
-        self.assertEqual((transport.producers, writer.ended), (0, True))
+        self.assertEqual((transport.producer, writer.ended, self.done), (None, True, [1]))
 
     def test_a_large_one_waits_whenever_the_transport_is_full(self) -> None:
         writer, transport = self.start(WIRE)
         for chunks in (1, 2, 3):
             self.assertEqual(len(transport.written), chunks)
-            self.assertEqual(self.dots, [])
+            self.assertEqual(self.ends, [])
             writer.resumeProducing()
         self.assertEqual(b"".join(transport.written), WIRE + b".\r\n")
-        self.assertEqual(self.dots, [3], "told right before the write that holds the dot")
+        self.assertEqual(self.ends, [3], "told right before the write that holds the dot")
         self.assertEqual(self.progress, [0, 1, 2, 3])
         self.assertIsNone(transport.producer)
 
@@ -89,4 +92,4 @@ class BodyWriterTests(SynchronousTestCase):
             end(writer)
             writer.resumeProducing()
             self.assertEqual(len(transport.written), 1)
-            self.assertEqual(self.dots, [])
+            self.assertEqual(self.ends, [])

@@ -132,7 +132,7 @@ class HostileServerTests(SynchronousTestCase):
         self.assertTrue(server.lost, "the connection is closed in bounded time")
         rig.advance(TIMEOUT)  # the server's own dribbling ends
         self.assertEqual(rig.reactor.getDelayedCalls(), [])
-        self.successResultOf(rig.sender.idle())
+        self.successResultOf(rig.sender.drain())
         self.assertEqual(len(rig.results), 1)
         self.assertNotIn(PASSWORD, repr((rig.results, logs)))
         self.assertNotIn(b64encode(PASSWORD.encode()).decode(), repr((rig.results, logs)))
@@ -170,7 +170,7 @@ class HostileConnectTests(SynchronousTestCase):
         self.assertIn(said, outcome.reply)
         rig.advance(1)
         self.assertEqual(rig.reactor.getDelayedCalls(), [])
-        self.successResultOf(rig.sender.idle())
+        self.successResultOf(rig.sender.drain())
 
     def test_a_refused_connection_is_temporary(self) -> None:
         rig = Rig()

@@ -27,7 +27,7 @@ from smtpmailer.errors import (
     TlsConfigError,
 )
 
-NO = SmtpReply(code=550, enhanced="5.1.1", text="5.1.1 no such user")
+NO = SmtpReply(550, (b"5.1.1 no such user",))
 DELIVERED = Verdict(outcome=Outcome.DELIVERED, code=250, reply="ok")
 TEMPORARY, PERMANENT, UNCERTAIN = Outcome.TEMPORARY, Outcome.PERMANENT, Outcome.UNCERTAIN
 

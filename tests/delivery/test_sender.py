@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import succeed
 from twisted.logger import capturedLogs
 from twisted.mail import smtp
 from twisted.test.iosim import connectedServerAndClient
@@ -16,8 +16,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from smtpmailer.core.model import Capabilities, DeliveryResult, Outcome
-from smtpmailer.delivery.sender import Sender, SessionFactory
-from smtpmailer.delivery.transaction import Transaction
+from smtpmailer.delivery.sender import Sender
 from smtpmailer.errors import MessageError
 from smtpmailer.interfaces import ISender
 from tests.delivery.hostile import WIRE, Reactor, Rig, ScriptedServer, mail, plain_route, says
@@ -73,10 +72,10 @@ class DialogueTests(SynchronousTestCase):
     def test_the_result_is_there_before_quit_is_answered(self) -> None:
         rig = Rig(ScriptedServer({"QUIT": lambda _: None}))
         self.assertTrue(rig.deliver().delivered)
-        self.assertNoResult(rig.sender.idle())
+        self.assertNoResult(rig.sender.drain())
         rig.advance(5)
         self.assertTrue(rig.server.lost)
-        self.successResultOf(rig.sender.idle())
+        self.successResultOf(rig.sender.drain())
         self.assertEqual(rig.reactor.getDelayedCalls(), [])
 
     def test_data_is_not_sent_when_all_recipients_are_refused(self) -> None:
@@ -201,20 +200,6 @@ class DialogueTests(SynchronousTestCase):
         self.failureResultOf(sending, ZeroDivisionError)
         self.assertTrue(rig.server.lost)
         self.assertEqual(rig.reactor.getDelayedCalls(), [])
-
-    def test_two_mails_may_follow_each_other_over_one_session(self) -> None:
-        """The session does not know how many mails it carries."""
-        rig = Rig()
-        factory = SessionFactory(plain_route(), None, rig.reactor)
-        session, server, pump = connectedServerAndClient(
-            ScriptedServer, lambda: factory.buildProtocol(None), clock=rig.reactor
-        )
-        self.successResultOf(session.ready)
-        done: list[object] = []
-        for _ in range(2):
-            Deferred.fromCoroutine(Transaction(session, mail()).run()).addCallback(done.append)
-            pump.flush()
-        self.assertEqual((len(done), server.bodies), (2, [WIRE, WIRE]))
 
 
 class ExtensionTests(SynchronousTestCase):

@@ -23,7 +23,7 @@ from twisted.test.iosim import IOPump
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.model import Encryption, Outcome
-from smtpmailer.delivery.sender import SessionFactory
+from smtpmailer.delivery.connecting import SessionFactory
 from smtpmailer.delivery.session import Session
 from tests.delivery.hostile import PASSWORD, Pipe, Reactor, Rig, ScriptedServer, mail, plain_route
 

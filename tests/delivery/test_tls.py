@@ -12,6 +12,7 @@ from twisted.internet.ssl import TLSVersion
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.model import DeliveryResult, Encryption, Outcome
+from smtpmailer.delivery.limits import PoolLimits
 from smtpmailer.delivery.sender import Sender
 from smtpmailer.delivery.tls import (
     ClientTls,
@@ -164,7 +165,7 @@ class VerificationTests(_TlsCase):
         for context in (old.getContext(), ours.context):  # OpenSSL itself would let them meet
             context.set_cipher_list(b"ALL:@SECLEVEL=0")
         rig = Rig(ScriptedServer(extensions=("STARTTLS",), tls=old))
-        rig.sender = Sender(rig.reactor, 600, tls)
+        rig.sender = Sender(rig.reactor, 600, PoolLimits(idle_seconds=0), tls=tls)
         rig.reactor.names[HOST] = ("192.0.2.1",)
         route = plain_route(host=HOST, encryption=Encryption.STARTTLS, ca_file=self.ca_file)
         result = rig.deliver(route=route)
@@ -235,7 +236,7 @@ class TrustTests(_TlsCase):
         self.assertIs(result.outcomes[0].outcome, Outcome.TEMPORARY)
         self.assertIn("SMTP_CA_FILE", result.outcomes[0].reply)
         self.assertEqual((rig.reactor.getDelayedCalls(), rig.reactor.tcpClients), ([], []))
-        self.successResultOf(rig.sender.idle())
+        self.successResultOf(rig.sender.drain())
 
     def test_names_no_certificate_can_hold_are_refused(self) -> None:
         for host in ("bücher..example", "mail server"):

@@ -25,11 +25,13 @@ class ScriptedService:
     context stops it and raises what a handler raised.
     """
 
-    def __init__(self, *handlers: Handler, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *handlers: Handler, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self.connections = 0
         self._handlers = handlers
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._errors: list[Exception] = []
         self._open: list[socket.socket] = []

@@ -22,18 +22,12 @@ import attrs
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
+from tests.ports import free_port
+
 __all__ = ["AioOptions", "AioServer", "Postfix", "Received", "free_port", "parse"]
 
 # What clients do to aiosmtpd is the tests' business: its complaints would litter their output.
 logging.getLogger("mail.log").addHandler(logging.NullHandler())
-
-
-def free_port() -> int:
-    """Find a port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def parse(content: bytes) -> EmailMessage:
@@ -59,13 +53,15 @@ class AioOptions:
     """What an AioServer offers.
 
     ``without`` names extensions that EHLO does not show. With ``tls`` it offers STARTTLS, and
-    AUTH under TLS only; without it AUTH stands open. ``login`` is the one user and password.
+    AUTH under TLS only; without it AUTH stands open. ``login`` is the one user and password; with
+    None any will do. ``eager``: a mail has arrived before it is answered, not afterwards.
     """
 
     without: tuple[str, ...] = ()
     utf8: bool = True
     tls: ssl.SSLContext | None = None
-    login: tuple[str, str] = ("user", "right")
+    login: tuple[str, str] | None = ("user", "right")
+    eager: bool = False
 
 
 class _Handler:
@@ -77,6 +73,7 @@ class _Handler:
         self.waiting = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.refusals: dict[str, list[str]] = {}
         self._options = options
 
     async def handle_EHLO(
@@ -85,19 +82,32 @@ class _Handler:
         session.host_name = hostname
         return [line for line in responses if line[4:].split(" ")[0] not in self._options.without]
 
+    async def handle_RCPT(
+        self, _server: Any, _session: Any, envelope: Any, address: str, _options: list[str]
+    ) -> str:
+        replies = self.refusals.get(address)
+        if replies and (reply := replies.pop(0)):
+            return reply
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 fine"
+
     async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:
-        self.waiting += 1
-        await self.gate.wait()
-        self.waiting -= 1
-        self.received.append(
-            Received(
-                sender=envelope.mail_from,
-                recipients=tuple(envelope.rcpt_tos),
-                options=tuple(envelope.mail_options),
-                user=session.auth_data.login.decode() if session.authenticated else "",
-                content=envelope.content,
-            )
+        mail = Received(
+            sender=envelope.mail_from,
+            recipients=tuple(envelope.rcpt_tos),
+            options=tuple(envelope.mail_options),
+            user=session.auth_data.login.decode() if session.authenticated else "",
+            content=envelope.content,
         )
+        if self._options.eager:
+            self.received.append(mail)
+        self.waiting += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.waiting -= 1
+        if not self._options.eager:
+            self.received.append(mail)
         return "250 2.0.0 kept"
 
     def authenticate(self, *about: Any) -> AuthResult:
@@ -105,7 +115,8 @@ class _Handler:
         data = about[-1]
         pair = (data.login.decode(), data.password.decode())
         self.logins.append(pair)
-        return AuthResult(success=pair == self._options.login, handled=False, auth_data=data)
+        success = self._options.login in (None, pair)
+        return AuthResult(success=success, handled=False, auth_data=data)
 
 
 class AioServer:
@@ -149,6 +160,10 @@ class AioServer:
     def release(self) -> None:
         """Open the gate."""
         self._controller.loop.call_soon_threadsafe(self._handler.gate.set)
+
+    def refuse(self, recipient: str, *replies: str) -> None:
+        """Answer the next RCPT TO for a recipient with these, one each; an empty one takes it."""
+        self._handler.refusals[recipient] = list(replies)
 
     def stop(self) -> None:
         """Stop listening and end the thread."""

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -28,7 +28,6 @@ _T = TypeVar("_T")
 #: Seconds that anything may take before a test gives up.
 DEADLINE = 15.0
 _ROOT = Path(__file__).resolve().parent.parent.parent
-_TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
 _DEFAULTS: Mapping[str, object] = {
     "MAILER_QUEUE": False,
@@ -63,26 +62,26 @@ class Service:
     """A twistd process with the service, and a folder for it.
 
     The folder holds the env file, is the working directory, and is removed with the process.
+    ``program`` is what Python runs.
     """
+
+    program: ClassVar[str] = "from twisted.scripts.twistd import run; run()"
+    #: Open files that it gets besides.
+    descriptors: tuple[int, ...] = ()
 
     def __init__(self, values: Mapping[str, object], *options: str) -> None:
         """Start it with these keys over the defaults; ``options`` are twistd's own."""
         self.folder = Path(tempfile.mkdtemp(prefix="smtpmailer-"))
         self.port = free_port()
         self._write_env({"MAILER_PORT": self.port} | dict(_DEFAULTS) | dict(values))
-        kept = ("HOME", "LANG", "PATH", "TMPDIR")
-        environment = {key: os.environ[key] for key in kept if key in os.environ}
-        command = [*_TWISTD, *(options or ("--nodaemon", "--pidfile="))]
+        self._arguments = options or ("--nodaemon", "--pidfile=")
         self._is_daemon = bool(options)
-        with (self.folder / "output").open("wb") as output:
-            self._running = subprocess.Popen(
-                [*command, "smtpmailer", "--env", str(self.folder / ".env")],
-                cwd=self.folder,
-                env=environment | {"PYTHONPATH": str(_ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
+        self._running = self._launch()
+
+    @property
+    def process_id(self) -> int:
+        """The id of its process, which has ended if the service is a daemon."""
+        return self._running.pid
 
     def ready(self) -> Service:
         """Wait until it takes connections; give itself."""
@@ -140,15 +139,48 @@ class Service:
         """Ask it to end (SIGTERM)."""
         self._running.terminate()
 
-    def clean_up(self) -> None:
-        """Kill it if it still runs, and remove its folder."""
+    def kill(self) -> None:
+        """Kill it (SIGKILL) unless it has ended."""
         self._running.kill()
         self._running.wait()
+
+    def start_again(self) -> Service:
+        """Start another process after the end of the last one; it adds to the same output."""
+        assert not self.is_running()
+        self._running = self._launch()
+        return self
+
+    def clean_up(self) -> None:
+        """Kill it if it still runs, and remove its folder."""
+        self.kill()
         shutil.rmtree(self.folder)
 
     def _is_ready(self) -> bool:
         assert self._is_daemon or self.is_running(), self.output()
         return self.listens()
+
+    def command_line(self) -> list[str]:
+        """Give what is run."""
+        twistd = (sys.executable, "-c", self.program, *self._arguments)
+        return [*twistd, "smtpmailer", "--env", str(self.folder / ".env")]
+
+    def environment(self) -> dict[str, str]:
+        """Give the environment in which it is run."""
+        kept = ("HOME", "LANG", "PATH", "TMPDIR")
+        own = {key: os.environ[key] for key in kept if key in os.environ}
+        return own | {"PYTHONPATH": str(_ROOT)}
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with (self.folder / "output").open("ab") as output:
+            return subprocess.Popen(
+                self.command_line(),
+                cwd=self.folder,
+                env=self.environment(),
+                pass_fds=self.descriptors,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
 
     def _write_env(self, values: Mapping[str, object]) -> None:
         lines = (f"{key} = {_ini(value)}\n" for key, value in values.items())
@@ -173,6 +205,8 @@ def read_answer(lines: BinaryIO) -> Any:
 
 class ServiceTestCase(SynchronousTestCase):
     """Starts services and SMTP servers for a test, and shows the services' logs if it fails."""
+
+    service_class: ClassVar[type[Service]] = Service
 
     def run(self, result: Any = None) -> Any:
         """Run the test; when it fails print what its services printed."""
@@ -199,7 +233,7 @@ class ServiceTestCase(SynchronousTestCase):
 
     def start(self, values: Mapping[str, object], *options: str) -> Service:
         """Start a process, without waiting for it; ``options`` are twistd's own."""
-        service = Service(values, *options)
+        service = self.service_class(values, *options)
         self.addCleanup(service.clean_up)
         self._services.append(service)
         return service

@@ -69,7 +69,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_helpers_send_what_their_names_say(self) -> None:
         seen: list[dict[str, Any]] = []
-        data = {"status": {"sent": 3, "failed": 1}}
+        data: dict[str, Any] = {"status": {"sent": 3, "failed": 1}, "queueMail": "name"}
         with (
             ScriptedService(
                 answering(lambda r: {"data": data.get(next(iter(r)))}, seen)
@@ -79,9 +79,15 @@ class RequestTests(SynchronousTestCase):
             self.assertEqual(client.status(), {"sent": 3, "failed": 1})
             self.assertEqual(client.send_mail({"subject": "ü"})["status"], "success")
             client.send_mail({}, detail=True)
+            self.assertEqual(client.queue_mail({}, id="x"), "name")
         self.assertEqual(
             seen,
-            [{"status": None}, {"sendMail": {"subject": "ü"}}, {"sendMail": {}, "detail": True}],
+            [
+                {"status": None},
+                {"sendMail": {"subject": "ü"}},
+                {"sendMail": {}, "detail": True},
+                {"queueMail": {}, "id": "x"},
+            ],
         )
 
     def test_an_error_is_an_answer_to_request_and_an_exception_to_helpers(self) -> None:
@@ -202,6 +208,13 @@ class FailureTests(SynchronousTestCase):
         ):
             self.assertEqual(client.request({"sendMail": "x" * 5_000_000}), refusal)
 
+    def test_a_status_that_is_none(self) -> None:
+        with (
+            ScriptedService(answering(lambda _: PONG, [])) as service,
+            Client("127.0.0.1", service.port) as client,
+        ):
+            self.assertRaises(ServiceProtocolError, client.status)
+
     def test_after_a_failure_the_next_request_has_a_connection_of_its_own(self) -> None:
         with (
             ScriptedService(saying(), answering(lambda _: PONG, [])) as service,
@@ -245,6 +258,14 @@ class TlsTests(SynchronousTestCase):
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server.load_cert_chain(self.files.certificate, self.files.key)
         self.trusting = ssl.create_default_context(cafile=str(self.files.ca))
+
+    def test_trust_can_be_given_as_a_file(self) -> None:
+        handler = answering(lambda _: PONG, [])
+        with (
+            ScriptedService(handler, tls=self.server) as service,
+            Client("127.0.0.1", service.port, tls=True, ca_file=str(self.files.ca)) as client,
+        ):
+            client.ping()
 
     def test_a_trusted_service_answers(self) -> None:
         handler = answering(lambda _: PONG, [])

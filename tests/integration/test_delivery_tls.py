@@ -59,7 +59,7 @@ class RealSocketTests(TestCase):
         route = plain_route(port=port.getHost().port, encryption=encryption, **fields)
         try:
             result = await self.sender.send(message or mail(), route)
-            await self.sender.idle()
+            await self.sender.drain()
             while not all(server.lost for server in self.servers):
                 await _turn()
         finally:
@@ -104,7 +104,7 @@ class RealSocketTests(TestCase):
         result = await self.sender.send(mail(), plain_route(host="127.0.0.1", port=number))
         self.assertEqual(result.reason, "SMTP Error: Could not connect to SMTP host.")
         self.assertIn("refused", result.outcomes[0].reply)
-        await self.sender.idle()
+        await self.sender.drain()
 
     def test_a_right_certificate_carries_mail_and_login(self) -> Deferred[None]:
         return self._right()

@@ -120,7 +120,7 @@ class MessageTableTests(TestCase):
 
         cooperator, queue = Cooperator(), work()
         await gatherResults([cooperator.coiterate(queue) for _ in range(_AT_ONCE)])
-        await self.sender.idle()
+        await self.sender.drain()
         self.assertEqual(len(sent), len(CASES))
         return sent
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from smtpmailer.core.queued import Settlement
 from smtpmailer.core.queuestate import FRESH, MailState
 from smtpmailer.errors import StoreError
 from smtpmailer.stores.filequeue import FileQueue
+from tests.integration.mounts import MAY_MOUNT, fill, mount_memory
 from tests.stores.queues import NOW, Place, document, name_at, tried_state
 
 #: A mail that takes some room.
@@ -25,15 +25,8 @@ LARGE = document(body="x" * 20_000)
 class DiskCase(SynchronousTestCase):
     """A queue on file systems of its own."""
 
-    if os.geteuid() != 0:
+    if not MAY_MOUNT:
         skip = "only root mounts file systems"
-
-    def mount(self, path: Path, size: str) -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
-        done = subprocess.run(command, check=False, capture_output=True)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.addCleanup(subprocess.run, ["umount", str(path)], check=True)
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory()
@@ -48,10 +41,15 @@ class DiskCase(SynchronousTestCase):
     def process(self) -> FileQueue:
         queue, _ = self.place.make_queue()
         self.successResultOf(queue.store.start())
-        self.addCleanup(lambda: self.successResultOf(queue.store.stop()))
+        self.addCleanup(self.end, queue)
         self.assertTrue(self.successResultOf(queue.store.acquire()))
         self.successResultOf(queue.store.recover())
         return queue
+
+    def end(self, queue: FileQueue) -> None:
+        """Let go of a queue as the end of its process does, whatever it has claimed."""
+        self.successResultOf(queue.store.release())
+        self.successResultOf(queue.store.stop())
 
     def settle(self, name: str, state: MailState = FRESH, **what: Any) -> None:
         settlement = Settlement(at=NOW, state=state, **what)
@@ -62,7 +60,7 @@ class FullDiskTests(DiskCase):
     """No room is left."""
 
     def prepare(self) -> None:
-        self.mount(self.place.root, "4m")
+        mount_memory(self, self.place.root, "4m")
 
     def fill(self) -> list[str]:
         """Put mails until there is no room, then fill what is left."""
@@ -74,13 +72,7 @@ class FullDiskTests(DiskCase):
                 self.failureResultOf(put, StoreError)
                 break
             names.append(name)
-        with (self.place.root / "filler").open("wb", buffering=0) as file:
-            for size in (4096, 1):
-                try:
-                    while True:
-                        file.write(b"x" * size)
-                except OSError:
-                    continue
+        fill(self.place.root / "filler")
         self.assertGreater(len(names), 50)
         return names
 
@@ -115,12 +107,12 @@ class FullDiskTests(DiskCase):
     def test_a_new_process_starts_and_drains(self) -> None:
         names = self.fill()
         mails = self.successResultOf(self.queue.store.claim(NOW, 5))
-        self.successResultOf(self.queue.store.stop())
+        self.end(self.queue)
         self.queue, _ = self.place.make_queue()
         started = self.queue.store.start()
         # Its own directory for unfinished files needs no room on this file system.
         self.successResultOf(started)
-        self.addCleanup(lambda: self.successResultOf(self.queue.store.stop()))
+        self.addCleanup(self.end, self.queue)
         self.assertTrue(self.successResultOf(self.queue.store.acquire()))
         recovered = self.successResultOf(self.queue.store.recover())
         self.assertEqual(recovered.claims, mails)
@@ -134,7 +126,7 @@ class ReadOnlyTests(DiskCase):
     """The file system turns read-only, as it does after an error."""
 
     def prepare(self) -> None:
-        self.mount(self.place.root, "4m")
+        mount_memory(self, self.place.root, "4m")
 
     def test_nothing_is_lost_and_all_goes_on_afterwards(self) -> None:
         names = [name_at(NOW, number) for number in range(3)]
@@ -165,8 +157,8 @@ class TwoDisksTests(DiskCase):
     """The directories lie on several file systems."""
 
     def prepare(self) -> None:
-        self.mount(self.place.claimed, "2m")
-        self.mount(self.place.failed, "2m")
+        mount_memory(self, self.place.claimed, "2m")
+        mount_memory(self, self.place.failed, "2m")
 
     def test_mails_go_there_and_back_whole(self) -> None:
         self.assertNotEqual(

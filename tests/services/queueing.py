@@ -35,6 +35,7 @@ from smtpmailer.interfaces import ISender
 from smtpmailer.schemafiles import load_schema
 from smtpmailer.services.courier import Courier
 from smtpmailer.services.postman import Postman, PostmanTools
+from smtpmailer.services.traffic import Traffic
 from smtpmailer.stores.memory import MemoryQueueStore
 from smtpmailer.stores.sealed import QueueCipher, SealedDeadLetters, SealedQueueStore
 from tests.services.parts import DEFAULTS, Counters, Files, WatchedThreads
@@ -95,7 +96,8 @@ class Server:
 
     What is scripted: an outcome for all recipients, outcomes by recipient, a whole result, an
     exception, one ``AfterMark``, ``"unreachable"``, or ``"stuck"`` until ``release``.
-    ``sent`` keeps the mails and routes; ``at_mark`` is called once a mail was announced.
+    ``sent`` keeps the mails and routes; ``at_mark`` is called once a mail was announced. Whatever
+    the script says, the hosts in ``stalling`` are stuck.
     """
 
     def __init__(self) -> None:
@@ -105,6 +107,7 @@ class Server:
         self.sent: list[tuple[OutgoingMail, Route]] = []
         self.stuck: list[Deferred[Outcome]] = []
         self.at_mark: Callable[[], object] = bool
+        self.stalling: set[str] = set()
 
     @property
     def recipients(self) -> list[tuple[str, ...]]:
@@ -115,6 +118,10 @@ class Server:
     def ids(self) -> list[str]:
         """The ids of the mails in the order in which they came."""
         return [mail.mail_id for mail, _ in self.sent]
+
+    def sent_to(self, host: str) -> int:
+        """Count the attempts that went to a host."""
+        return sum(route.host == host for _, route in self.sent)
 
     def release(self, outcome: Outcome = Outcome.DELIVERED) -> None:
         """End all that is stuck."""
@@ -127,6 +134,8 @@ class Server:
         """Do what the script says."""
         self.sent.append((mail, route))
         what = self.script.pop(0) if self.script else self.always
+        if route.host in self.stalling:
+            what = "stuck"
         if isinstance(what, Exception):
             raise what
         if what == "unreachable":
@@ -234,7 +243,7 @@ class QueueCase(SynchronousTestCase):
         """Give a new mail its identity."""
         return Stamp(unique=f"{next(self.numbers):016x}", epoch_seconds=self.now())
 
-    def postman(self, policy: RetryPolicy | None = None) -> Postman:
+    def postman(self, policy: RetryPolicy | None = None, *, concurrency: int = 20) -> Postman:
         """Make a postman for the queue."""
         tools = PostmanTools(
             parser=PARSER,
@@ -244,7 +253,8 @@ class QueueCase(SynchronousTestCase):
             now=self.now,
             jitter=lambda: self.jitter,
         )
-        return Postman(self.store, tools)
+        traffic = Traffic(self.store, concurrency, clock=self.clock, now=self.now)
+        return Postman(self.store, tools, traffic)
 
     def put(
         self, state: MailState = FRESH, *, due: float | None = None, name: str = "", **fields: Any

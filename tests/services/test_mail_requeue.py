@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import LogLevel
+
 from smtpmailer.core.model import Outcome
 from smtpmailer.core.names import unique_of
 from smtpmailer.core.queued import StoredMail
@@ -104,6 +106,18 @@ class RequeueTests(QueueCase):
         self.successResultOf(self.store.clear())
         self.send(RetryPolicy(max_retries=3, hold_doubtful=True))
         self.assertIn("QUEUE_ON_DOUBT", self.waiting().state.held)
+
+    def test_doubt_is_said_as_a_warning(self) -> None:
+        self.server.script = [Outcome.UNCERTAIN, Outcome.TEMPORARY]
+        events = self.watch_log()
+        self.send()
+        self.send()
+        said = [event for event in events if "for another attempt" in event["log_format"]]
+        doubt = "; in doubt, may be delivered twice: user@example.test"
+        self.assertEqual(
+            [(event["log_level"], event["doubt"]) for event in said],
+            [(LogLevel.warn, doubt), (LogLevel.info, "")],
+        )
 
     def test_a_store_that_fails_is_told_in_the_reason(self) -> None:
         self.server.script = [Outcome.TEMPORARY]

@@ -12,10 +12,9 @@ from smtpmailer.core.model import Capabilities, Outcome
 from smtpmailer.core.queued import Settlement, StoredMail
 from smtpmailer.core.queuestate import FRESH, MailState
 from smtpmailer.core.retry import RetryPolicy
-from smtpmailer.errors import StoreError
 from smtpmailer.interfaces import ISender
 from smtpmailer.services.postman import Postman
-from tests.services.queueing import NOW, AfterMark, QueueCase, mail
+from tests.services.queueing import NOW, QueueCase, mail
 
 _USER = "user@example.test"
 _BOTH = ["a@example.test", "b@example.test"]
@@ -182,78 +181,6 @@ class DeliveryTests(PostmanCase):
             (route.host, route.user, route.password), ("own.example.test", "u", "secret")
         )
         self.assertEqual(route.timeout, 9)
-
-
-class DoubtTests(PostmanCase):
-    """Before the final dot a mark is durable; it goes with the outcome."""
-
-    def marked(self) -> MailState:
-        """Give the state of the claimed mail."""
-        (each,) = self.memory._claimed.values()
-        return each.state
-
-    def test_the_mark_comes_before_the_dot(self) -> None:
-        seen: list[MailState] = []
-        self.server.at_mark = lambda: seen.append(self.marked())
-        self.put()
-        self.deliver()
-        self.assertEqual([(s.in_doubt, s.in_doubt_since) for s in seen], [((_USER,), NOW)])
-
-    def test_the_mark_goes_with_the_outcome(self) -> None:
-        self.server.script = [Outcome.TEMPORARY]
-        name = self.put()
-        self.deliver()
-        self.assertEqual(self.successResultOf(self.store.get(name)).state.in_doubt, ())
-
-    def test_a_mail_that_can_not_be_marked_is_not_sent_and_no_attempt_counted(self) -> None:
-        self.faulty.faults["mark"] = [StoreError("the disk is full")]
-        name = self.put()
-        settlement = self.deliver(self.postman(RetryPolicy(max_retries=0)))
-        self.assertEqual(settlement.state.next_at, NOW + 60)
-        waiting = self.successResultOf(self.store.get(name))
-        self.assertEqual((waiting.state.attempt_count, waiting.document), (0, mail()))
-        self.assertEqual((self.counters.sent, self.counters.failed), (0, 0))
-
-    def test_a_lost_final_reply_waits_and_is_sent_again(self) -> None:
-        self.server.script = [Outcome.UNCERTAIN]
-        self.put()
-        settlement = self.deliver()
-        self.assertEqual(settlement.state.next_at, NOW + 600)
-        self.assertEqual(settlement.state.in_doubt, (_USER,))
-        self.until_next()
-        self.assertTrue(self.deliver().done)
-
-    def test_a_lost_final_reply_is_held_where_the_operator_wants_that(self) -> None:
-        self.server.script = [Outcome.UNCERTAIN]
-        name = self.put()
-        self.deliver(self.postman(RetryPolicy(max_retries=3, hold_doubtful=True)))
-        self.assertIsNone(self.store.next_due())
-        state = self.successResultOf(self.store.get(name)).state
-        self.assertIn("QUEUE_ON_DOUBT", state.held)
-
-    def test_after_a_crash_an_unmarked_mail_is_unsent_and_due_at_once(self) -> None:
-        self.put()
-        settlement = self.carrier.decide_crash(self.claim())
-        state = settlement.state
-        self.assertEqual((state.next_at, state.in_doubt, state.crashes), (NOW, (), 1))
-
-    def test_after_a_crash_a_marked_mail_is_in_doubt(self) -> None:
-        state = MailState(in_doubt=(_USER,), in_doubt_since=NOW)
-        crashed = attrs.evolve(self._claimed(), state=state)
-        self.assertEqual(self.carrier.decide_crash(crashed).state.in_doubt, (_USER,))
-        holding = self.postman(RetryPolicy(max_retries=1, hold_doubtful=True))
-        self.assertIn("QUEUE_ON_DOUBT", holding.decide_crash(crashed).state.held)
-
-    def test_a_fault_after_the_mark_leaves_the_mail_in_doubt(self) -> None:
-        self.server.script = [AfterMark(ZeroDivisionError())]
-        self.put()
-        settlement = self.deliver()
-        self.assertEqual((settlement.state.in_doubt, settlement.state.crashes), ((_USER,), 1))
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-
-    def _claimed(self) -> StoredMail:
-        self.put()
-        return self.claim()
 
 
 class FaultTests(PostmanCase):

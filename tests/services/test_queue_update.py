@@ -170,12 +170,7 @@ class RecordedTests(ServiceCase):
     """What was recorded of the predecessor with an empty queue."""
 
     def test_every_recorded_answer_is_given(self) -> None:
-        handlers = {
-            "queueMail": self.service.queue_mail,
-            "getQueuedMail": self.service.get,
-            "removeQueuedMail": self.service.remove,
-            "updateQueuedMail": self.service.update,
-        }
+        handlers = self.service.handlers()
         count = 0
         for pair in json.loads((DATA / "transcripts.json").read_text("utf-8"))["pairs"]:
             request = json.loads(pair["request"])

@@ -13,7 +13,7 @@ from smtpmailer.core.queued import Settlement, StoredMail
 from smtpmailer.core.queuestate import FRESH, MailState, updated
 from smtpmailer.errors import NoSuchMailError, StoreError
 from smtpmailer.interfaces import IDeadLetters, IQueue, IQueueRun, IQueueStore
-from tests.stores.queues import NOW, document, name_at, outcome, tried_state
+from tests.stores.queues import NOW, document, outcome, tried_state
 
 
 class Contract:
@@ -21,10 +21,17 @@ class Contract:
 
     queue: IQueue
     dead: IDeadLetters
+    #: The form of a name.
+    named = "mail_{}.json"
 
     def spoil(self, name: str) -> None:
         """Make the content of a waiting mail unreadable."""
         raise NotImplementedError
+
+    def name_at(self: Any, due: float, number: int = 0) -> str:
+        """Make a name."""
+        name: str = self.queue.make_name(due, f"{number:016x}")
+        return name
 
     def run_queue(self: Any) -> None:
         """Become the process that delivers."""
@@ -33,7 +40,7 @@ class Contract:
 
     def put(self: Any, due: float = NOW, number: int = 0, state: MailState = FRESH) -> str:
         """Put a mail whose subject is its number."""
-        name = name_at(due, number)
+        name: str = self.name_at(due, number)
         self.successResultOf(self.queue.put(name, document(str(number)), state))
         return name
 
@@ -59,15 +66,16 @@ class StoreContract(Contract):
 
     def test_it_makes_names_that_it_takes(self: Any) -> None:
         name = self.queue.make_name(1657084500.5, "9e51fa6fad25da44")
-        self.assertEqual(name, "mail_0000000001657084500.50000000_9e51fa6fad25da44.json")
+        self.assertEqual(name, self.named.format("0000000001657084500.50000000_9e51fa6fad25da44"))
         self.assertTrue(self.queue.is_name(name))
-        for text in ("", "x", "../mail_1.2_a.json", f"{name}\n", name.removesuffix(".json")):
+        parts = (name.rpartition("_")[0], name.replace("_9e", "_9E"), f"mail_{name}.json")
+        for text in ("", "x", f"../{name}", f"{name}\n", *parts):
             self.assertFalse(self.queue.is_name(text), text)
 
     def test_what_was_put_is_read_back(self: Any) -> None:
         mail = document("Grüße", smtpPassword="abc", scheduleTime=1_999_999_999)
         state = tried_state(next_at=NOW + 60)
-        name = name_at(NOW)
+        name = self.name_at(NOW)
         self.successResultOf(self.queue.put(name, mail, state))
         stored = self.successResultOf(self.queue.get(name))
         self.assertEqual(stored, StoredMail(name=name, document=mail, state=state))
@@ -90,10 +98,10 @@ class StoreContract(Contract):
         self.assertEqual(self.successResultOf(self.queue.page(2, 3)).names, ())
 
     def test_an_unknown_name_is_no_mail(self: Any) -> None:
-        for name in (name_at(NOW), "nonsense", "../../etc/passwd"):
+        for name in (self.name_at(NOW), "nonsense", "../../etc/passwd"):
             self.failureResultOf(self.queue.get(name), NoSuchMailError)
             self.failureResultOf(self.queue.remove(name), NoSuchMailError)
-            new = name_at(NOW, 1)
+            new = self.name_at(NOW, 1)
             self.failureResultOf(self.queue.replace(name, new, document()), NoSuchMailError)
         self.assertEqual(self.waiting(), [])
 
@@ -111,7 +119,7 @@ class StoreContract(Contract):
         self.assertEqual(self.successResultOf(self.queue.clear()), 0)
 
     def test_replace_gives_new_content_and_name(self: Any) -> None:
-        old, new = self.put(), name_at(NOW + 9, 1)
+        old, new = self.put(), self.name_at(NOW + 9, 1)
         self.successResultOf(self.queue.replace(old, new, document("new")))
         self.assertEqual(self.waiting(), [new])
         self.assertEqual(self.successResultOf(self.queue.get(new)).document["subject"], "new")
@@ -119,7 +127,7 @@ class StoreContract(Contract):
 
     def test_replace_keeps_history_but_no_due_time_and_no_hold(self: Any) -> None:
         state = tried_state(next_at=NOW + 3600, held="in doubt")
-        old, new = self.put(state=state), name_at(NOW + 9, 1)
+        old, new = self.put(state=state), self.name_at(NOW + 9, 1)
         self.successResultOf(self.queue.replace(old, new, document()))
         self.assertEqual(self.successResultOf(self.queue.get(new)).state, updated(state))
         self.run_queue()
@@ -127,7 +135,7 @@ class StoreContract(Contract):
         self.assertEqual([mail.state for mail in self.claim(NOW + 9)], [updated(state)])
 
     def test_replace_keeps_what_the_run_has_recorded(self: Any) -> None:
-        old, new = self.put(), name_at(NOW, 1)
+        old, new = self.put(), self.name_at(NOW, 1)
         self.run_queue()
         self.claim()
         self.settle(old, tried_state(next_at=NOW + 60))
@@ -206,7 +214,7 @@ class RunContract(Contract):
         self.assertEqual(self.claim(), [])
         self.failureResultOf(self.queue.get(name), NoSuchMailError)
         self.failureResultOf(self.queue.remove(name), NoSuchMailError)
-        new = name_at(NOW, 1)
+        new = self.name_at(NOW, 1)
         self.failureResultOf(self.queue.replace(name, new, document()), NoSuchMailError)
         self.assertEqual(self.successResultOf(self.queue.clear()), 0)
         self.settle(name, tried_state())
@@ -276,6 +284,13 @@ class RunContract(Contract):
         self.assertEqual(self.run_again().claims, ())
         self.assertEqual(self.claim(NOW + 59), [])
         self.assertEqual(self.claim(NOW + 60)[0].state, tried_state(next_at=NOW + 60))
+
+    def test_looking_around_changes_nothing_by_itself(self: Any) -> None:
+        name = self.put()
+        self.successResultOf(self.queue.look_around(NOW))
+        self.run_queue()
+        self.successResultOf(self.queue.look_around(NOW + 60))
+        self.assertEqual(self.waiting(), [name])
 
     def test_after_release_nothing_is_settled(self: Any) -> None:
         name = self.put()

@@ -46,26 +46,20 @@ class RedisTestCase(SynchronousTestCase):
         return link
 
     def make_link(
-        self,
-        place: RedisServer | Place,
-        *,
-        login: Login = Login(),
-        limits: Limits = Limits(answer=5.0),
-        network: Network | None = None,
-        connections: int = 2,
+        self, place: RedisServer | Place, network: Network | None = None, **plan: Any
     ) -> RedisLink:
-        """Make a link that connects again after some milliseconds."""
+        """Make a link that connects again after some milliseconds; ``plan`` as for LinkPlan."""
         if isinstance(place, RedisServer):
             place = FixedServer(("127.0.0.1", place.port))
-        plan = LinkPlan(
-            login=login,
-            limits=limits,
-            pause=0.01,
-            now=time.time,
-            jitter=lambda: 0.5,
-            connections=connections,
-        )
-        return RedisLink(place, network or self.network(), plan)
+        values: dict[str, Any] = {
+            "login": Login(),
+            "limits": Limits(answer=5.0),
+            "pause": 0.01,
+            "now": time.time,
+            "jitter": lambda: 0.5,
+            "connections": 2,
+        }
+        return RedisLink(place, network or self.network(), LinkPlan(**(values | plan)))
 
     def network(self, **more: Any) -> Network:
         """Give the way to servers."""
@@ -97,9 +91,14 @@ class RedisTestCase(SynchronousTestCase):
         return [self.successResultOf(deferred) for deferred in deferreds]
 
     def _await(self, deferred: Any) -> None:
-        over: list[object] = []
-        # Passes the result on, so that the base class finds it.
-        deferred.addBoth(lambda result: (over.append(None), result)[1])
+        over = False
+
+        def note(result: Any) -> Any:
+            nonlocal over
+            over = True
+            return result  # the base class wants it as well
+
+        deferred.addBoth(note)
         end = time.monotonic() + DEADLINE
         while not over and time.monotonic() < end:
             self.reactor.iterate(0.01)

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.ciphers import KEY_BYTES
+from smtpmailer.core.queuestate import MailState
 from smtpmailer.interfaces import IDeadLetters, IQueue
 from smtpmailer.stores.memory import MemoryQueueStore
 from smtpmailer.stores.sealed import QueueCipher, SealedDeadLetters, SealedQueueStore
 from tests.stores.contract import QueueContract
-from tests.stores.queues import Place, make_place
+from tests.stores.queues import NOW, Place, make_place, name_at, tried_state
 
 
 def make_cipher(method: str = "AES128", *, whole: bool = False) -> QueueCipher:
@@ -26,7 +28,34 @@ def make_cipher(method: str = "AES128", *, whole: bool = False) -> QueueCipher:
     )
 
 
-class MemoryTests(QueueContract, SynchronousTestCase):
+class HasteContract:
+    """Of stores that keep the times in memory: a waiting mail can be called."""
+
+    def test_a_called_mail_is_due_and_its_state_untouched(self: Any) -> None:
+        state = tried_state(next_at=NOW + 60)
+        name = self.put(state=state)
+        self.run_queue()
+        calls: list[None] = []
+        self.queue.watch(lambda: calls.append(None))
+        self.assertTrue(self.queue.hasten(name, NOW))
+        self.assertEqual((self.queue.next_due(), len(calls)), (NOW, 1))
+        self.assertEqual([mail.state for mail in self.claim()], [state])
+
+    def test_a_call_never_lets_a_mail_wait_longer(self: Any) -> None:
+        name = self.put()
+        self.assertTrue(self.queue.hasten(name, NOW + 60))
+        self.assertEqual(self.queue.next_due(), NOW)
+
+    def test_who_is_held_claimed_or_gone_is_not_called(self: Any) -> None:
+        held, claimed = self.put(NOW + 9, 1, MailState(held="in doubt")), self.put(number=2)
+        self.run_queue()
+        self.claim()
+        for name in (held, claimed, name_at(NOW, 3), "nonsense"):
+            self.assertFalse(self.queue.hasten(name, NOW), name)
+        self.assertIsNone(self.queue.next_due())
+
+
+class MemoryTests(HasteContract, QueueContract, SynchronousTestCase):
     """The store in memory."""
 
     def setUp(self) -> None:
@@ -49,7 +78,7 @@ class SealedMemoryTests(MemoryTests):
         self.dead = SealedDeadLetters(self.memory, cipher)
 
 
-class FileTests(QueueContract, SynchronousTestCase):
+class FileTests(HasteContract, QueueContract, SynchronousTestCase):
     """The file queue."""
 
     def setUp(self) -> None:

@@ -147,14 +147,31 @@ class ForeignTests(FileCase):
         self.foreign(ONE)
         self.assertEqual(self.claimed(queue, LATER), [ONE])
         self.foreign(TWO)
-        self.assertEqual(self.claimed(queue, LATER + 9), [])
-        self.assertEqual(self.claimed(queue, LATER + 10), [TWO])
+        self.assertEqual(self.claimed(queue, LATER + 3), [])
+        self.assertEqual(self.claimed(queue, LATER + 4), [TWO])
         self.foreign(THREE)
         # Also when the clock went back.
         self.assertEqual(self.claimed(queue, LATER - 99), [THREE])
         watch.working = True
         self.claimed(queue, LATER + 99)
         self.assertTrue(watch.watching)
+
+    def test_a_large_directory_is_looked_through_less_often(self) -> None:
+        self.patch(module, "_LOOKED_THROUGH", 0.1)
+        queue, _ = self.process(working=False)
+        for name in (ONE, TWO):
+            self.put(queue, name)
+        self.successResultOf(queue.store.look_around(NOW))
+        self.foreign(THREE)
+        for later, found in ((19, 2), (20, 3)):
+            self.successResultOf(queue.store.look_around(NOW + later))
+            self.assertEqual(len(self.names(queue)), found)
+
+    def test_a_directory_that_is_watched_is_not_looked_through(self) -> None:
+        queue, _ = self.process()
+        self.foreign(ONE)
+        self.successResultOf(queue.store.look_around(NOW))
+        self.assertEqual(self.names(queue), [])
 
     def test_a_half_written_file_is_left_until_it_is_whole_or_old(self) -> None:
         queue, watch = self.process()

@@ -246,6 +246,55 @@ class RecoveryTests(FolderCase):
         self.assertIn(ONE, found.faults[0])
         self.assertEqual([mail.name for mail in self.recovered().claims], [ONE, TWO])
 
+    def test_a_mail_in_doubt_whose_claim_a_power_cut_undid_is_judged_as_a_claim(self) -> None:
+        for name in (ONE, TWO):
+            self.put(name)
+        self.claim(ONE, TWO)
+        marked = tried_state(in_doubt=("b@example.test",), in_doubt_since=5.0)
+        self.finish(lambda batch: self.folder.record(batch, ONE, marked))
+        for name in (ONE, TWO):
+            os.rename(self.place.claimed / name, self.place.waiting / name)
+        found = self.recovered()
+        self.assertEqual([(mail.name, mail.state) for mail in found.claims], [(ONE, marked)])
+        # The other one was not sent for certain: it waits.
+        self.assertEqual(self.where(), {ONE: ["claimed"], TWO: ["waiting"]})
+        self.assertEqual([mail.name for mail in self.recovered().claims], [ONE])
+
+    def test_a_mail_that_went_back_in_doubt_is_no_claim(self) -> None:
+        self.put()
+        self.claim()
+        doubtful = tried_state(next_at=9.0, in_doubt=("b@example.test",), in_doubt_since=5.0)
+        self.finish(lambda batch: self.folder.requeue(batch, ONE, None, doubtful))
+        found = self.recovered()
+        self.assertEqual((found.claims, found.states), ([], {ONE: doubtful}))
+
+    def test_another_mail_with_the_name_of_one_in_doubt_is_no_claim(self) -> None:
+        """While the first was being delivered, or since; it brings a state of its own along."""
+        self.put()
+        self.claim()
+        marked = tried_state(in_doubt=("b@example.test",), in_doubt_since=5.0)
+        self.finish(lambda batch: self.folder.record(batch, ONE, marked))
+        (self.place.waiting / ONE).write_bytes(NEW)
+        found = self.recovered()
+        self.assertEqual([mail.name for mail in found.claims], [ONE])
+        self.assertEqual(self.where(), {ONE: ["waiting", "claimed"]})
+        (self.place.claimed / ONE).unlink()
+        (self.place.waiting / ONE).unlink()
+        self.put(state=tried_state())
+        self.assertEqual(self.recovered().claims, [])
+        self.assertEqual(self.where(), {ONE: ["waiting"]})
+
+    def test_a_mail_in_doubt_that_can_t_be_taken_back_is_named(self) -> None:
+        self.put()
+        self.claim()
+        marked = tried_state(in_doubt=("b@example.test",), in_doubt_since=5.0)
+        self.finish(lambda batch: self.folder.record(batch, ONE, marked))
+        os.rename(self.place.claimed / ONE, self.place.waiting / ONE)
+        with mock.patch("os.rename", side_effect=PermissionError(errno.EPERM, "no", ONE)):
+            found = self.recovered()
+        self.assertEqual((found.claims, found.states), ([], {ONE: marked}))
+        self.assertIn(ONE, found.faults[0])
+
     def test_of_two_copies_on_two_disks_the_claimed_one_counts(self) -> None:
         self.put()
         self.claim()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -119,6 +120,22 @@ class JournalTests(SynchronousTestCase):
         self.assertGreater(found.st_blocks * 512, 1024 * 1024)
         self.journal.rewrite()
         self.assertGreater(self.path.stat().st_blocks * 512, 1024 * 1024)
+
+    def test_where_so_much_can_t_be_had_less_is_reserved(self) -> None:
+        """On a disk that is nearly full it matters most."""
+        real = module._fallocate
+
+        def scarce(handle: int, mode: int, start: Any, length: Any) -> int:
+            return -1 if length.value > 100_000 else real(handle, mode, start, length)
+
+        with mock.patch.object(module, "_fallocate", scarce):
+            self.journal.rewrite()
+        blocks = self.path.stat().st_blocks * 512
+        self.assertTrue(32_000 < blocks <= 100_000, blocks)
+        with mock.patch.object(module, "_fallocate", return_value=-1):
+            self.journal.rewrite()
+            self.journal.record(ONE, FRESH, claimed=True)
+        self.assertLess(self.path.stat().st_blocks * 512, 16_384)
 
     def test_a_rewrite_keeps_what_counts(self) -> None:
         for number in range(50):

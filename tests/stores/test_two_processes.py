@@ -33,9 +33,35 @@ class TwoProcessesTests(FileCase):
         self.assertIn(f"process {os.getpid()} on ", who)
         self.put(self.first)
         self.assertEqual(self.claimed(self.first), [ONE])
-        self.successResultOf(self.first.store.stop())
+        self.successResultOf(self.first.store.release())
         recovered = self.run_queue(self.second)
         self.assertEqual([mail.name for mail in recovered.claims], [ONE])
+
+    def test_a_first_that_stops_in_the_middle_of_a_delivery_keeps_the_queue_to_its_end(
+        self,
+    ) -> None:
+        self.run_queue(self.first)
+        self.put(self.first)
+        self.claimed(self.first)
+        self.successResultOf(self.first.store.stop())
+        self.assertFalse(self.successResultOf(self.second.store.acquire()))
+        # The delivery ends all the same, and that is recorded.
+        self.settle(self.first, ONE, done=True)
+        # As the end of its process does it.
+        handle = self.first.store._lock._handle
+        assert handle is not None
+        os.close(handle)
+        self.first.store._lock._handle = None
+        self.assertEqual(self.run_queue(self.second).claims, ())
+        self.assertEqual(self.names(self.second), [])
+
+    def test_a_first_that_stops_with_nothing_in_hand_lets_the_second_run_at_once(self) -> None:
+        self.run_queue(self.first)
+        self.put(self.first)
+        self.claimed(self.first)
+        self.settle(self.first, ONE, done=True)
+        self.successResultOf(self.first.store.stop())
+        self.run_queue(self.second)
 
     def test_what_the_second_puts_the_first_delivers_with_its_state(self) -> None:
         self.run_queue(self.first)

@@ -1,0 +1,3 @@
+module smtpmailer
+
+go 1.19

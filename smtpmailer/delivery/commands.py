@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""A mail put into the commands and bytes of one SMTP transaction."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from smtpmailer.core.model import Outcome, OutgoingMail
+from smtpmailer.delivery.offer import Offer
+from smtpmailer.delivery.outcome import Verdict
+from smtpmailer.errors import SmtpProtocolError
+
+__all__ = ["Commands", "write_commands"]
+
+_UNSAFE = re.compile(r"[\r\n\0]")
+
+
+@attrs.frozen(kw_only=True)
+class Commands:
+    """What is written for one mail, line ends included.
+
+    ``message`` stands between ``head`` and ``tail``: nothing and the final dot after DATA, or the
+    BDAT command and nothing.
+    """
+
+    mail: bytes
+    recipients: tuple[bytes, ...]
+    head: bytes
+    message: bytes = attrs.field(repr=False)
+    tail: bytes
+
+
+def write_commands(mail: OutgoingMail, offer: Offer) -> Commands | Verdict:
+    """Write a mail for a server with this offer; a verdict when it can't be handed to that one.
+
+    Raises ClientError when the mail can't be written, and SmtpProtocolError for an address that
+    would break its line.
+    """
+    envelope, can = mail.envelope, offer.capabilities
+    international = envelope.needs_smtputf8
+    if international and not can.smtputf8:
+        return _unfit("the server does not offer SMTPUTF8, which an address here needs")
+    for address in (envelope.sender, *envelope.recipients):
+        if _UNSAFE.search(address):  # Checked before; this is the last fence.
+            raise SmtpProtocolError("a command would hold CR, LF or NUL; not sent")
+    wire = mail.wire(can)
+    dots = _count_dots(wire)
+    size = len(wire) - dots  # RFC 1870 section 3: with line ends, without the dots of stuffing.
+    if 0 < offer.limit < size:
+        return _unfit(f"the mail has {size} bytes, the server takes at most {offer.limit}")
+    parameters = b" SIZE=%d" % size if offer.size else b""
+    if not wire.isascii():
+        parameters += b" BODY=8BITMIME" if can.eight_bit else b""
+        international = international or not wire[: wire.find(b"\r\n\r\n") + 2].isascii()
+    if can.smtputf8 and international:  # RFC 6531: only for what envelope or header hold.
+        parameters += b" SMTPUTF8"
+    return Commands(
+        mail=b"MAIL FROM:<%b>%b\r\n" % (envelope.sender.encode(), parameters),
+        recipients=tuple([b"RCPT TO:<%b>\r\n" % r.encode() for r in envelope.recipients]),
+        head=b"BDAT %d LAST\r\n" % size if offer.chunking else b"",
+        message=_unstuff(wire) if offer.chunking and dots else wire,
+        tail=b"" if offer.chunking else b".\r\n",
+    )
+
+
+def _count_dots(wire: bytes) -> int:
+    """Count the lines that begin with a dot: stuffing has added one to each."""
+    # Few messages have such a line, and looking is cheaper than counting.
+    inside = wire.count(b"\r\n.") if wire.rfind(b"\r\n.") >= 0 else 0
+    return inside + wire.startswith(b".")
+
+
+def _unfit(why: str) -> Verdict:
+    return Verdict(outcome=Outcome.PERMANENT, headline=why, reply=why)
+
+
+def _unstuff(wire: bytes) -> bytes:
+    """Take away the dots that DATA needs; BDAT counts bytes instead (RFC 3030 section 2)."""
+    message = wire.replace(b"\r\n..", b"\r\n.")
+    return message[1:] if message.startswith(b".") else message

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""All sessions with SMTP servers: kept, bounded, and shared out fairly over the routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from smtpmailer.core.model import Route
+from smtpmailer.delivery.carrier import Carrier
+from smtpmailer.delivery.connecting import Link
+from smtpmailer.delivery.dispatching import Listener
+from smtpmailer.delivery.errand import Errand
+from smtpmailer.delivery.lane import Lane
+from smtpmailer.delivery.limits import PoolLimits
+from smtpmailer.errors import RemoteError
+
+__all__ = ["MEMORY", "Pool"]
+
+#: Seconds for which a server's trouble with PIPELINING or CHUNKING is remembered.
+MEMORY: Final = 3600.0
+
+#: So many servers are remembered.
+_MOST: Final = 1000
+
+#: So many mails a session carries before it makes room for a route that has none.
+_ROUND: Final = 10
+
+
+class Pool:
+    """Hands mails to sessions.
+
+    ``connect`` gives the connections of routes. Each mail that is submitted
+    is told of once. Where connections are short, the route with the fewest gets the next one, then
+    the one whose mail is oldest.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        connect: Callable[[Route], Link],
+        clock: IReactorTime,
+        limits: PoolLimits,
+        listener: Listener,
+    ) -> None:
+        """Begin without sessions."""
+        self.connect = connect
+        self.clock = clock
+        self.limits = limits
+        self.draining = False
+        self.ended = listener.ended
+        self.broke = listener.broke
+        self._open = 0
+        # By route without timeout; and each route that was asked for, as a short cut to that.
+        self._lanes: dict[Route, Lane] = {}
+        self._known: dict[Route, Lane] = {}
+        self._hungry: dict[Lane, None] = {}
+        self._plain: dict[tuple[str, int], float] = {}
+        self._drained: list[Deferred[None]] = []
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, being opened or being closed."""
+        return self._open
+
+    def submit(self, errand: Errand) -> None:
+        """Deliver a mail when its turn comes."""
+        lane = self._known.get(errand.route)
+        if lane is None:
+            lane = self._lane(errand.route)
+        lane.add(errand)
+
+    def give_up(self, errand: Errand, error: RemoteError) -> None:
+        """End a mail's delivery now; it is told of before this returns."""
+        assert errand.holder is not None
+        errand.holder.give_up(errand, error)
+
+    def drain(self) -> Deferred[None]:
+        """Close sessions as they run out of mails; fires when there are neither left."""
+        if not self._lanes:
+            return succeed(None)
+        self.draining = True
+        waiting: Deferred[None] = Deferred()
+        self._drained.append(waiting)
+        for lane in tuple(self._lanes.values()):
+            lane.drain()
+        return waiting
+
+    # Owner: what lanes use.
+
+    def allows(self, lane: Lane) -> bool:
+        """Count a connection more, if there may be one; see Owner."""
+        if self._open < self.limits.connections_in_all:
+            self._hungry.pop(lane, None)
+            self._open += 1
+            return True
+        if lane not in self._hungry:
+            self._hungry[lane] = None
+            for other in self._lanes.values():
+                if other is not lane and other.spare_one():
+                    break
+        return False
+
+    def freed(self) -> None:
+        """Give the place of a closed connection to a lane in need; see Owner."""
+        self._open -= 1
+        while self._hungry and self._open < self.limits.connections_in_all:
+            lane = min(self._hungry, key=_need)
+            del self._hungry[lane]
+            lane.serve()
+
+    def claims(self, lane: Lane, carrier: Carrier) -> bool:
+        """Whether other lanes need this session's place more; see Owner."""
+        if not self._hungry:
+            return False
+        fewest = min((other.size for other in self._hungry if other is not lane), default=None)
+        if fewest is None:
+            return False
+        if fewest == 0 and (carrier.carried >= _ROUND or not lane.waiting):
+            return True
+        return fewest + 1 < lane.size
+
+    def failed_in_groups(self, route: Route) -> None:
+        """Remember that a server takes mails in lock-step only; see Owner."""
+        server = (route.host, route.port)
+        until = self.clock.seconds() + MEMORY
+        self._plain.pop(server, None)
+        if len(self._plain) >= _MOST:
+            del self._plain[next(iter(self._plain))]
+        self._plain[server] = until
+        for lane in self._lanes.values():
+            if (lane.route.host, lane.route.port) == server:
+                lane.plain_until = until
+        self._log.warn(
+            "{host}:{port} offers PIPELINING or CHUNKING and fails at it: used without for "
+            "{seconds:.0f} s",
+            host=route.host,
+            port=route.port,
+            seconds=MEMORY,
+        )
+
+    def emptied(self, lane: Lane) -> None:
+        """Forget a lane; see Owner."""
+        self._hungry.pop(lane, None)
+        self._lanes.pop(attrs.evolve(lane.route, timeout=0), None)
+        for route in [route for route, known in self._known.items() if known is lane]:
+            del self._known[route]
+        if not self._lanes:
+            self.draining = False
+            drained, self._drained = self._drained, []
+            for waiting in drained:
+                waiting.callback(None)
+
+    def _lane(self, route: Route) -> Lane:
+        key = attrs.evolve(route, timeout=0)
+        lane = self._lanes.get(key)
+        if lane is None:
+            plain_until = self._plain.get((route.host, route.port), 0.0)
+            lane = self._lanes[key] = Lane(key, self, plain_until)
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        self._known[route] = lane
+        return lane
+
+
+def _need(lane: Lane) -> tuple[int, float]:
+    return lane.size, lane.oldest if lane.waiting else 0.0

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""``before_dot`` is noted before a message's end is written, however much is in flight."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.defer import Deferred, fail
+from twisted.trial.unittest import SynchronousTestCase
+
+from smtpmailer.core.model import Outcome, OutgoingMail
+from smtpmailer.errors import StoreError
+from tests.delivery.dialogue import Dialogue
+from tests.delivery.hostile import mail
+from tests.delivery.test_overlap import KEPT, begin, chunk, envelope
+from tests.delivery.test_pipelining import DOT, OK, opening, outcomes
+
+A, B, C = (f"{letter}@x.example" for letter in "abc")
+DELIVERED, TEMPORARY, UNCERTAIN = Outcome.DELIVERED, Outcome.TEMPORARY, Outcome.UNCERTAIN
+
+
+class Marks:
+    """Notes mails as they are about to be sent; the test says when each is noted."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.noted: list[Deferred[None]] = []
+
+    def mail(self, *recipients: str) -> OutgoingMail:
+        def mark(accepted: tuple[str, ...]) -> Deferred[None]:
+            self.asked.append(accepted)
+            self.noted.append(Deferred())
+            return self.noted[-1]
+
+        return attrs.evolve(mail(*recipients), before_dot=mark)
+
+
+class MarkTests(SynchronousTestCase):
+    """With each way to hand a mail over."""
+
+    def setUp(self) -> None:
+        self.marks = Marks()
+
+    def test_with_data_the_mark_is_made_while_354_is_waited_for(self) -> None:
+        dialogue = begin(("PIPELINING",), self.marks.mail(A, B), self.marks.mail(C))
+        self.assertEqual(dialogue.said(), opening(A, B))
+        dialogue.hear(OK, OK)
+        self.assertEqual(self.marks.asked, [])
+        dialogue.hear("550 5.1.1 no")
+        self.assertEqual(self.marks.asked, [(A,)], "those who are accepted")
+        self.marks.noted[0].callback(None)
+        self.assertEqual(dialogue.said(), b"")
+        dialogue.hear("354 go")
+        self.assertEqual(dialogue.said(), DOT + opening(C))
+
+    def test_with_data_the_go_ahead_waits_for_the_mark(self) -> None:
+        dialogue = begin(("PIPELINING",), self.marks.mail(A), self.marks.mail(B))
+        dialogue.said()
+        dialogue.hear(OK, OK, "354 go")
+        self.assertEqual(dialogue.said(), b"")
+        self.marks.noted[0].callback(None)
+        self.assertEqual(dialogue.said(), DOT + opening(B))
+        dialogue.hear(KEPT, OK, OK, "354 go")
+        self.assertEqual((dialogue.said(), outcomes(dialogue)), (b"", [[DELIVERED]]))
+
+    def test_with_chunks_a_marked_mail_rides_without_its_message(self) -> None:
+        dialogue = begin(("PIPELINING", "CHUNKING"), self.marks.mail(A), self.marks.mail(B))
+        self.assertEqual(dialogue.said(), envelope(A))
+        dialogue.hear(OK, OK)
+        self.assertEqual(dialogue.said(), b"")
+        self.marks.noted[0].callback(None)
+        self.assertEqual(dialogue.said(), chunk() + b"RSET\r\n" + envelope(B))
+        dialogue.hear(KEPT, OK, OK, OK)
+        self.assertEqual((dialogue.said(), self.marks.asked), (b"", [(A,), (B,)]))
+        self.marks.noted[1].callback(None)
+        self.assertEqual(dialogue.said(), chunk())
+
+    def test_a_marked_mail_is_in_doubt_only_once_its_message_is_written(self) -> None:
+        for extensions in (("PIPELINING",), ("PIPELINING", "CHUNKING")):
+            dialogue = begin(extensions, Marks().mail(A))
+            dialogue.hear(OK, OK, *(["354 go"] if len(extensions) == 1 else []))
+            dialogue.hang_up()
+            self.assertNotIn([UNCERTAIN], outcomes(dialogue))
+
+    def test_what_can_not_be_noted_is_not_sent_nor_tried_again(self) -> None:
+        def refuse(_: tuple[str, ...]) -> Deferred[None]:
+            return fail(StoreError("disk full"))
+
+        for extensions in (("PIPELINING",), ("PIPELINING", "CHUNKING")):
+            dialogue = begin(extensions, attrs.evolve(mail(A), before_dot=refuse))
+            dialogue.said()
+            dialogue.hear(OK, OK)
+            self.assertEqual((dialogue.said(), dialogue.tape.aborted), (b"", True))
+            self.assertEqual(outcomes(dialogue), [[TEMPORARY]])
+            self.assertIn("disk full", dialogue.results[0].reason)
+            dialogue.hang_up()
+            self.assertEqual(dialogue.reactor.tcpClients, [])
+
+    def test_a_slow_mark_does_not_end_the_session(self) -> None:
+        dialogue = begin(("PIPELINING",), self.marks.mail(A))
+        dialogue.hear(OK, OK, "354 go")
+        dialogue.said()
+        dialogue.reactor.advance(500)
+        self.marks.noted[0].callback(None)
+        self.assertEqual(dialogue.said(), DOT)
+
+    def test_in_lock_step_the_mark_comes_with_the_go_ahead(self) -> None:
+        dialogue = begin((), self.marks.mail(A))
+        dialogue.hear(OK)
+        dialogue.hear(OK)
+        self.assertEqual(self.marks.asked, [])
+        dialogue.hear("354 go")
+        self.assertEqual(self.marks.asked, [(A,)])
+
+    def test_a_fault_while_noting_fails_the_mail_and_sends_nothing(self) -> None:
+        def fault(_: tuple[str, ...]) -> Deferred[None]:
+            raise ZeroDivisionError
+
+        dialogue = Dialogue("PIPELINING")
+        (sending,) = dialogue.send(attrs.evolve(mail(A), before_dot=fault))
+        dialogue.connect()
+        dialogue.said()
+        dialogue.hear(OK, OK, "354 go")
+        self.failureResultOf(sending, ZeroDivisionError)
+        self.assertEqual((dialogue.said(), dialogue.tape.aborted), (b"", True))
