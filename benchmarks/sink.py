@@ -2,10 +2,10 @@
 """An SMTP server for benchmarks that takes everything, keeps nothing, and is no bottleneck.
 
 Run it as ``python benchmarks/sink.py --offer PIPELINING,CHUNKING --cert FILE --key FILE``. It
-prints its port and serves until standard input ends. One thread, one epoll, and as few
-system calls as it takes. ``--delay`` holds every answer back for so many milliseconds, which is
-how a round trip looks from the client's side. ``mails``, said on standard input, makes it print how
-many mails it has taken so far.
+prints its port and serves until standard input ends. One thread, one epoll, and as few system
+calls as it takes. ``--delay`` holds every answer back for so many milliseconds, which is how a
+round trip looks from the client's side. A line on standard input makes it print how many mails it
+has taken so far.
 """
 
 from __future__ import annotations

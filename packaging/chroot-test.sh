@@ -220,7 +220,7 @@ test_sendmail() {
     say "the sendmail command"
     apt install /packages/smtpmailer-sendmail.deb
     check "/usr/sbin/sendmail is the alternative" same "$(in_root readlink -f /usr/sbin/sendmail)" /usr/libexec/smtpmailer/sendmail
-    check "users can leave files, and not see those of others" same "$(state_of /var/spool/smtpmailer)" "3773 root:smtpmailer"
+    check "users can leave files, and not see those of others" same "$(state_of /var/spool/smtpmailer)" "3733 root:smtpmailer"
     printf 'From: root@example.com\nTo: dora@example.com\nSubject: cron\n\nIt ran.\n' |
         check "any user can send" in_root runuser -u nobody -- /usr/sbin/sendmail -t -i
     wait_for "the mail is in the trap" caught 8

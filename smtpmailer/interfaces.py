@@ -109,8 +109,10 @@ class ISender(Interface):
     def send(mail: OutgoingMail, route: Route) -> Deferred[DeliveryResult]:
         """Deliver and fire with one outcome per recipient.
 
-        Never retries, never fails for what a server or network did: that is a result. Whatever
-        happens it fires, at the latest when the whole-delivery limit has passed.
+        Never fails for what a server or network did: that is a result. Whatever happens it fires,
+        at the latest when the whole-delivery limit has passed. Never retries, except once on a new
+        session where the server certainly did not take the mail: when the session was a kept one
+        and ended before the mail had begun, or the server fails at PIPELINING or CHUNKING.
         """
 
 

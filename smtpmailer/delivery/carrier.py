@@ -10,7 +10,6 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from smtpmailer.alarm import Alarm
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.delivery.body import CHUNK, BodyWriter
 from smtpmailer.delivery.commands import write_commands
@@ -20,7 +19,8 @@ from smtpmailer.delivery.fate import Again, fate_of_answered, fate_of_lost
 from smtpmailer.delivery.limits import PoolLimits
 from smtpmailer.delivery.offer import Offer
 from smtpmailer.delivery.outcome import Verdict, verdict_of_error
-from smtpmailer.delivery.replies import MAX_REPLY_BYTES, SmtpReply
+from smtpmailer.delivery.patience import Patience
+from smtpmailer.delivery.replies import LineBuffer, SmtpReply
 from smtpmailer.delivery.session import Session
 from smtpmailer.delivery.transaction import Transaction
 from smtpmailer.errors import (
@@ -33,13 +33,11 @@ from smtpmailer.errors import (
     StoreError,
 )
 
-__all__ = ["STALE_LIMIT", "Carrier"]
-
-#: Seconds that a session which lay idle has for its first answer: it may be dead without a sign.
-STALE_LIMIT = 20.0
+__all__ = ["Carrier"]
 
 _REFUSED = 400
-_RECHECK = 60.0
+#: What a plain yes begins with, and nothing else.
+_YES = {b"250 "}
 
 
 class Carrier:
@@ -56,13 +54,12 @@ class Carrier:
         """Take over a session that is ready; begin with ``kick``."""
         self._session = session
         self._transport = session.transport
-        self._clock = clock
         self._limits = limits
         self._dispatcher = dispatcher
         self._offer = Offer.read(session.extensions)
         self._plain_offer = self._offer.in_lock_step()
         self._parser = session.parser
-        self._buffer = b""
+        self._lines = LineBuffer()
         self.carried = 0
         self._flying: deque[Transaction] = deque()
         self._out: list[bytes] = []
@@ -72,11 +69,9 @@ class Carrier:
         self._body: BodyWriter | None = None
         self._left_open = False
         self.over = False
-        self._busy = self._resting = self._rested = self._heard = False
+        self._busy = self._resting = self._heard = False
         self._news: deque[Callable[[], None]] = deque()
-        self._deadline: float | None = None
-        self._patience = 0.0
-        self._alarm = Alarm(clock, lambda: self._deadline, self._too_late, _RECHECK)
+        self._patience = Patience(clock, self._too_late)
         session.hand_over(self)
 
     # What the dispatcher calls.
@@ -84,17 +79,17 @@ class Carrier:
     @property
     def has_room(self) -> bool:
         """Whether another mail could be begun with now."""
-        if self.over or self.spent:
+        flying = self._flying
+        if self.over or self.carried >= self._limits.mails_per_connection:
             return False
-        if not self._flying:
+        if not flying:
             return True
-        last = self._flying[-1]
         return (
-            last.grouped
-            and last.complete
+            len(flying) < self._limits.depth
+            and flying[-1].complete
+            and flying[-1].grouped
             and self._large is None
             and self._body is None
-            and len(self._flying) < self._limits.depth
             and not self._dispatcher.lock_step
         )
 
@@ -116,10 +111,7 @@ class Carrier:
 
     def rest(self, seconds: float) -> None:
         """Stay connected without a mail, so long at most."""
-        self._rested = True
-        self._patience = seconds
-        self._deadline = self._clock.seconds() + seconds
-        self._alarm.arm()
+        self._patience.rest(seconds)
 
     def leave(self) -> None:
         """End the session in peace; only when nothing is in flight."""
@@ -148,22 +140,15 @@ class Carrier:
         """Take bytes that the server sent."""
         if self.over:
             return
-        lines = (self._buffer + data).split(b"\r\n")
-        self._buffer = lines.pop()
         self._busy = True
         try:
-            for line in lines:
-                reply = self._parser.feed(line)
-                if reply is not None:
-                    self._answered(reply)
-                    if self.over:
-                        break
-            else:
-                self._check_rest()
+            self._read(self._lines.split(data))
         except RemoteError as error:
             self._session.fail(error)
         finally:
             self._busy = False
+        if self._heard:
+            self._patience.heard()
         if not self._resting:
             self._move_on()
 
@@ -179,19 +164,50 @@ class Carrier:
 
     # Answers
 
+    def _read(self, lines: list[bytes]) -> None:
+        """Go through whole lines."""
+        at, end = 0, len(lines)
+        while at < end:
+            passed = self._pass(lines, at)
+            if not passed:
+                reply = self._parser.feed(lines[at])
+                if reply is not None:
+                    self._answered(reply)
+            if self.over:
+                return
+            at += passed or 1
+        if self._lines.rest and not self._due and (self._due_soon or self._large is not None):
+            raise self._out_of_turn()
+
+    def _pass(self, lines: list[bytes], at: int) -> int:
+        """Take all answers to a mail's envelope at once, where all are there and say yes.
+
+        Gives their number, or 0 where each has to be looked at.
+        """
+        number = self._flying[0].unheard if self._flying else 0
+        if not 0 < number <= min(self._due, len(lines) - at) or self._parser.within:
+            return 0
+        if {line[:4] for line in lines[at : at + number]} != _YES:
+            return 0
+        self._due -= number
+        self._heard = True
+        transaction = self._flying[0]
+        transaction.accept_all()
+        self._advance(transaction)
+        return number
+
     def _answered(self, reply: SmtpReply) -> None:
         if not self._due:
             raise self._unasked(reply)
         self._due -= 1
         self._heard = True
-        self._rested = False
         transaction = self._flying[0]
         line = transaction.answered(reply)
         if line:
             self._write(1, line)
         if transaction.over:
             self._land(transaction)
-        else:
+        elif transaction.go_ahead or transaction.needs_mark:
             self._advance(transaction)
 
     def _unasked(self, reply: SmtpReply) -> RemoteError:
@@ -203,16 +219,8 @@ class Carrier:
             return SmtpRefusedError(stage, reply.text, code=reply.code, enhanced=reply.enhanced)
         return SmtpProtocolError(f"unexpected reply: {reply.code} {reply.text}")
 
-    def _check_rest(self) -> None:
-        """Refuse to go on when bytes came that nothing was asked for: they would be believed."""
-        if not self._buffer:
-            return
-        if not self._due and (self._due_soon or self._large is not None):
-            raise self._out_of_turn()
-        if len(self._buffer) > MAX_REPLY_BYTES:
-            raise SmtpProtocolError(f"a reply line is over {MAX_REPLY_BYTES} bytes")
-
     def _out_of_turn(self) -> SmtpProtocolError:
+        """Refuse to go on when bytes came that nothing was asked for: they would be believed."""
         return SmtpProtocolError(f"the server spoke out of turn (before {self.stage})")
 
     def _land(self, transaction: Transaction) -> None:
@@ -293,8 +301,8 @@ class Carrier:
         errand.holder = self
         self.carried += 1
         self._flying.append(transaction)
-        line, answers = transaction.opening()
-        self._write(answers, line)
+        parts, answers = transaction.opening()
+        self._write(answers, *parts)
 
     def _send(self, transaction: Transaction) -> None:
         """Write a message, in one piece or as the transport takes it."""
@@ -350,17 +358,13 @@ class Carrier:
     def _wait(self) -> None:
         """Begin to wait for the server, if it has anything to do."""
         if self._due or self._body is not None:
-            self._patience = self._flying[0].errand.route.timeout
-            if self._rested:
-                self._patience = min(self._patience, STALE_LIMIT)
-            self._deadline = self._clock.seconds() + self._patience
-            self._alarm.arm()
+            self._patience.wait(self._flying[0].errand.route.timeout)
         elif self._flying:
-            self._deadline = None  # It is our turn: a mail is being marked.
+            self._patience.pause()  # A mail is being marked.
 
     def _too_late(self) -> None:
         if self._flying:
-            why = f"no answer within {self._patience:g} s ({self.stage})"
+            why = f"no answer within {self._patience.seconds:g} s ({self.stage})"
             self._session.fail(SmtpLostError(why))
         else:
             self.leave()
@@ -391,4 +395,4 @@ class Carrier:
 
     def _stop(self) -> None:
         self.over = True
-        self._alarm.cancel()
+        self._patience.end()

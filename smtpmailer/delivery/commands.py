@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import attrs
 
@@ -26,7 +27,7 @@ class Commands:
     """
 
     mail: bytes
-    recipients: tuple[bytes, ...]
+    recipients: Sequence[bytes]
     head: bytes
     message: bytes = attrs.field(repr=False)
     tail: bytes
@@ -39,12 +40,12 @@ def write_commands(mail: OutgoingMail, offer: Offer) -> Commands | Verdict:
     would break its line.
     """
     envelope, can = mail.envelope, offer.capabilities
-    international = envelope.needs_smtputf8
+    addresses = "\t".join((envelope.sender, *envelope.recipients))
+    international = envelope.utf8_headers or not addresses.isascii()
     if international and not can.smtputf8:
         return _unfit("the server does not offer SMTPUTF8, which an address here needs")
-    for address in (envelope.sender, *envelope.recipients):
-        if _UNSAFE.search(address):  # Checked before; this is the last fence.
-            raise SmtpProtocolError("a command would hold CR, LF or NUL; not sent")
+    if _UNSAFE.search(addresses):  # Checked before; this is the last fence.
+        raise SmtpProtocolError("a command would hold CR, LF or NUL; not sent")
     wire = mail.wire(can)
     dots = _count_dots(wire)
     size = len(wire) - dots  # RFC 1870 section 3: with line ends, without the dots of stuffing.
@@ -58,7 +59,7 @@ def write_commands(mail: OutgoingMail, offer: Offer) -> Commands | Verdict:
         parameters += b" SMTPUTF8"
     return Commands(
         mail=b"MAIL FROM:<%b>%b\r\n" % (envelope.sender.encode(), parameters),
-        recipients=tuple([b"RCPT TO:<%b>\r\n" % r.encode() for r in envelope.recipients]),
+        recipients=[b"RCPT TO:<%b>\r\n" % r.encode() for r in envelope.recipients],
         head=b"BDAT %d LAST\r\n" % size if offer.chunking else b"",
         message=_unstuff(wire) if offer.chunking and dots else wire,
         tail=b"" if offer.chunking else b".\r\n",
@@ -67,8 +68,8 @@ def write_commands(mail: OutgoingMail, offer: Offer) -> Commands | Verdict:
 
 def _count_dots(wire: bytes) -> int:
     """Count the lines that begin with a dot: stuffing has added one to each."""
-    # Few messages have such a line, and looking is cheaper than counting.
-    inside = wire.count(b"\r\n.") if wire.rfind(b"\r\n.") >= 0 else 0
+    # Few messages have such a line. To look for it is cheaper than to count, backwards most of all.
+    inside = wire.count(b"\r\n..") if wire.rfind(b"\r\n..") >= 0 else 0
     return inside + wire.startswith(b".")
 
 

@@ -86,7 +86,7 @@ class Lane:
     @property
     def waiting(self) -> int:
         """How many mails wait for a session."""
-        return len(self._line) + len(self._fresh)
+        return self._line.count + len(self._fresh)
 
     @property
     def oldest(self) -> float:
@@ -103,7 +103,7 @@ class Lane:
 
     def serve(self) -> None:
         """Give mails to sessions that have room, and open sessions for what is left."""
-        while self._idle and self._line:
+        while self._idle and self._line.count:
             self._idle.pop().kick()
         while self._wants_session() and self._owner.allows(self):
             self._open()
@@ -136,7 +136,7 @@ class Lane:
         """Give the next mail; see Dispatcher."""
         if not carrier.carried and self._fresh:
             return self._fresh.popleft()
-        if not self._line or (carrier.in_flight and self._surplus() <= 0):
+        if not self._line.count or (carrier.in_flight and self._surplus() <= 0):
             return None
         if self._owner.claims(self, carrier):
             return None
@@ -196,12 +196,12 @@ class Lane:
 
     def _surplus(self) -> int:
         """How many mails wait that no connection is being opened for."""
-        return len(self._line) - len(self._openings)
+        return self._line.count - len(self._openings)
 
     def _wants_session(self) -> bool:
         return (
-            self.waiting > len(self._openings)
-            and self.size < self._limits.connections
+            len(self._links) < self._limits.connections
+            and self.waiting > len(self._openings)
             and not self._is_held()
         )
 

@@ -17,20 +17,19 @@ PATIENCE: Final = 30.0
 class Line:
     """Serves by age; mails from the queue count as ``PATIENCE`` seconds younger than they are.
 
-    So instant mails go first, and can't keep those of the queue waiting for ever.
+    So instant mails go first, and can't keep those of the queue waiting for ever. ``count`` says
+    how many wait.
     """
 
     def __init__(self) -> None:
         """Begin empty."""
         self._urgent: deque[Errand] = deque()
         self._patient: deque[Errand] = deque()
-
-    def __len__(self) -> int:
-        """Count all."""
-        return len(self._urgent) + len(self._patient)
+        self.count = 0
 
     def add(self, errand: Errand) -> None:
         """Let a mail wait."""
+        self.count += 1
         (self._urgent if errand.mail.urgent else self._patient).append(errand)
 
     def first(self) -> Errand:
@@ -39,6 +38,7 @@ class Line:
 
     def pop(self) -> Errand:
         """Take the mail whose turn it is; there has to be one."""
+        self.count -= 1
         return self._next().popleft()
 
     def remove(self, errand: Errand) -> bool:
@@ -46,6 +46,7 @@ class Line:
         for waiting in (self._urgent, self._patient):
             if errand in waiting:
                 waiting.remove(errand)
+                self.count -= 1
                 return True
         return False
 
@@ -55,6 +56,7 @@ class Line:
         for waiting in (self._urgent, self._patient):
             while waiting and waiting[0].since <= moment:
                 taken.append(waiting.popleft())
+        self.count -= len(taken)
         return taken
 
     def _next(self) -> deque[Errand]:

@@ -126,7 +126,7 @@ def build_result(
         )
         for recipient in recipients
     ]
-    reason = _reason(recipients, refused, verdict)
+    reason = _reason(recipients, refused, verdict) if refused or verdict.headline else ""
     return DeliveryResult(outcomes=tuple(outcomes), reason=reason, server=server, seconds=seconds)
 
 

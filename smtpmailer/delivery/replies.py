@@ -15,6 +15,7 @@ __all__ = [
     "MAX_REPLY_BYTES",
     "MAX_REPLY_LINES",
     "MAX_TEXT",
+    "LineBuffer",
     "ReplyParser",
     "Secrets",
     "SmtpReply",
@@ -29,7 +30,7 @@ MAX_TEXT = 1000
 
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?=\s|$)")
-_CODES = {b"%d" % code: code for code in range(200, 600)}
+_CODES = {b"%d " % code: code for code in range(200, 600)}
 #: Secrets shorter than this are only hidden as whole words: else they garble every text.
 _SHORT = 4
 
@@ -108,6 +109,23 @@ class Secrets:
         return text
 
 
+class LineBuffer:
+    """Cuts what comes in into lines; ``rest`` is the beginning of the next one."""
+
+    rest = b""
+
+    def split(self, data: bytes) -> list[bytes]:
+        """Give the lines that are whole now, without their ends.
+
+        Raises SmtpProtocolError for a line that no reply can have. Useless after that.
+        """
+        lines = (self.rest + data).split(b"\r\n")
+        self.rest = lines.pop()
+        if len(self.rest) > MAX_REPLY_BYTES:
+            raise SmtpProtocolError(f"a reply line is over {MAX_REPLY_BYTES} bytes")
+        return lines
+
+
 class ReplyParser:
     """Puts reply lines together; ``hide`` is applied to a reply's text before it is kept."""
 
@@ -117,25 +135,25 @@ class ReplyParser:
         self._lines: list[bytes] = []
         self._bytes = 0
 
+    @property
+    def within(self) -> bool:
+        """Whether a reply has begun that is not whole."""
+        return bool(self._lines)
+
     def feed(self, line: bytes) -> SmtpReply | None:
         """Take a line without its CRLF; give the reply that it completes, if it does.
 
         Raises SmtpProtocolError for a line without three-digit code, for a code that changes
         inside a reply, and for a reply over 100 lines or 64 KiB. Useless after that.
         """
-        usual = _CODES.get(line[:3])
-        if (
-            usual is not None
-            and line[3:4] == b" "
-            and not self._lines
-            and len(line) + 2 <= MAX_REPLY_BYTES
-        ):
-            return SmtpReply(usual, (line[4:],), self._hide)  # Nearly all are like that.
+        code = _CODES.get(line[:4])
+        if code is not None and not self._lines and len(line) + 2 <= MAX_REPLY_BYTES:
+            return SmtpReply(code, (line[4:],), self._hide)  # Nearly all are like that.
         match = _LINE.fullmatch(line)
         if match is None:
             raise SmtpProtocolError(f"no SMTP reply: {self._quote(line)}")
-        code, separator, text = match.groups()
-        if self._lines and code != self._code:
+        digits, separator, text = match.groups()
+        if self._lines and digits != self._code:
             raise SmtpProtocolError(f"the code changes inside a reply: {self._quote(line)}")
         self._bytes += len(line) + 2
         self._lines.append(text or b"")
@@ -143,7 +161,7 @@ class ReplyParser:
             raise SmtpProtocolError(
                 f"a reply is longer than {MAX_REPLY_LINES} lines or {MAX_REPLY_BYTES} bytes"
             )
-        self._code = code
+        self._code = digits
         return None if separator == b"-" else self._whole()
 
     def _whole(self) -> SmtpReply:

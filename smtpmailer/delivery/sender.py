@@ -59,6 +59,7 @@ class Sender:
         # In the order in which they came, which is that of their deadlines.
         self._under_way: dict[Errand, Deferred[DeliveryResult]] = {}
         self._alarm: Alarm | None = None
+        self._emit = self._log.emit  # Each look at a logger makes a new one.
         # What waits for its turn to be told.
         self._results: dict[Errand, Callable[[], None]] = {}
 
@@ -89,11 +90,10 @@ class Sender:
     ) -> None:
         """Tell what became of a mail; see Listener."""
         result = self._take(errand)
-        tell = partial(self._tell, errand, verdict, refused, result)
         if self._pace is None or errand.given_up:
-            tell()
+            self._tell(errand, verdict, refused, result)
         else:
-            self._results[errand] = tell
+            self._results[errand] = partial(self._tell, errand, verdict, refused, result)
             self._pace().addCallback(lambda _: self._take_turn(errand))
 
     def broke(self, errand: Errand, failure: Failure) -> None:
@@ -151,16 +151,19 @@ class Sender:
 
     def _report(self, mail: OutgoingMail, result: DeliveryResult) -> None:
         outcomes = [outcome.outcome for outcome in result.outcomes]
-        telling = next(
-            (o for o in result.outcomes if o.outcome is not Outcome.DELIVERED), result.outcomes[0]
-        )
-        self._log.emit(
-            LogLevel.info if telling.outcome is Outcome.DELIVERED else LogLevel.warn,
+        delivered = outcomes.count(Outcome.DELIVERED)
+        if delivered == len(outcomes):
+            level, telling = LogLevel.info, result.outcomes[0]
+        else:
+            level = LogLevel.warn
+            telling = next(o for o in result.outcomes if o.outcome is not Outcome.DELIVERED)
+        self._emit(
+            level,
             "mail {mail_id} to {server}: {delivered} delivered, {temporary} temporary, "
             "{permanent} permanent, {uncertain} uncertain, code {code}, {seconds:.3f} s {detail}",
             mail_id=mail.mail_id,
             server=result.server,
-            delivered=outcomes.count(Outcome.DELIVERED),
+            delivered=delivered,
             temporary=outcomes.count(Outcome.TEMPORARY),
             permanent=outcomes.count(Outcome.PERMANENT),
             uncertain=outcomes.count(Outcome.UNCERTAIN),

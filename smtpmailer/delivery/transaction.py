@@ -14,6 +14,7 @@ It reads and writes nothing itself. There are four ways to hand a mail over, by 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from twisted.python.failure import Failure
 
@@ -49,7 +50,8 @@ class Transaction:
     While it runs: ``stage`` names what is answered next. ``mail_answered``: the server has taken
     note of the mail. ``named``: every recipient is answered, and ``accepted`` are some.
     ``go_ahead``: the message may be written. ``complete``: all of it is written or about to be.
-    ``end_written``: the message's end may be out, and the mail is in doubt.
+    ``end_written``: the message's end may be out, and the mail is in doubt. ``unheard``: so many
+    answers are due to a group, besides those to DATA and the message, and none has come.
 
     ``over``: ``verdict`` holds for all recipients that are not in ``refused``. ``closing``: the
     server ends the session. ``left_open``: RSET has to come before the next mail. ``suspect``: the
@@ -60,64 +62,34 @@ class Transaction:
     told already), ``fault`` (one of our own).
     """
 
-    __slots__ = (
-        "_asked",
-        "_chunked",
-        "_commands",
-        "_expect",
-        "_grouped",
-        "_reset",
-        "_whole",
-        "abandoned",
-        "accepted",
-        "closing",
-        "complete",
-        "end_written",
-        "errand",
-        "fault",
-        "go_ahead",
-        "left_open",
-        "mail_answered",
-        "marked",
-        "named",
-        "needs_mark",
-        "over",
-        "refused",
-        "reused",
-        "stage",
-        "suspect",
-        "verdict",
-    )
+    verdict: Verdict | None = None
+    fault: Failure | None = None
+    accepted: tuple[str, ...] = ()
+    unheard = 0
+    over = closing = left_open = suspect = False
+    mail_answered = named = go_ahead = complete = end_written = False
+    reused = abandoned = False
+    _asked = 0
 
     def __init__(
         self, errand: Errand, commands: Commands, *, grouped: bool, reset: bool, trusted: bool
     ) -> None:
         """Begin with RSET if ``reset``; ``trusted``: the session is known to be alive."""
         self.errand = errand
+        self.refused: dict[str, RecipientOutcome] = {}
+        self.needs_mark = errand.mail.before_dot is not None
+        self.marked = not self.needs_mark
+        self.stage = "RSET" if reset else "MAIL FROM"
         self._commands = commands
         self._grouped = grouped
         self._chunked = not commands.tail
         self._reset = reset
         self._whole = (
-            grouped
-            and trusted
-            and self._chunked
-            and errand.mail.before_dot is None
-            and len(commands.message) <= CHUNK
+            grouped and trusted and self._chunked and self.marked and len(commands.message) <= CHUNK
         )
-        self._asked = 0
-        self.stage = "RSET" if reset else "MAIL FROM"
-        self._expect = self._on_rset if reset else self._on_mail
-        self.refused: dict[str, RecipientOutcome] = {}
-        self.accepted: tuple[str, ...] = ()
-        self.verdict: Verdict | None = None
-        self.over = self.closing = self.left_open = self.suspect = False
-        self.mail_answered = self.named = self.go_ahead = False
-        self.complete = self.end_written = False
-        self.needs_mark = errand.mail.before_dot is not None
-        self.marked = not self.needs_mark
-        self.abandoned = self.reused = False
-        self.fault: Failure | None = None
+        # A function, not a method: that would hold this in a cycle.
+        first = Transaction._on_rset if reset else Transaction._on_mail
+        self._expect: Callable[[Transaction, SmtpReply], bytes] = first
 
     @property
     def grouped(self) -> bool:
@@ -137,24 +109,23 @@ class Transaction:
         """Whether it is time to write the message, or the dot in its place."""
         return self.go_ahead and not self.complete and (self.marked or not self.named)
 
-    def opening(self) -> tuple[bytes, int]:
-        """Give what is written first, and the number of answers that it brings."""
+    def opening(self) -> tuple[list[bytes], int]:
+        """Give what is written first, in pieces, and the number of answers that it brings."""
         commands = self._commands
-        first = _RSET if self._reset else commands.mail
+        parts = [_RSET] if self._reset else [commands.mail]
         if not self._grouped:
-            return first, 1
-        parts = [first]
+            return parts, 1
         if self._reset:
             parts.append(commands.mail)
         parts += commands.recipients
-        answers = len(parts)
+        answers = self.unheard = len(parts)
         if self._whole:
             self.complete = True
-            return b"".join((*parts, commands.head, commands.message)), answers + 1
+            return [*parts, commands.head, commands.message], answers + 1
         if not self._chunked:
             parts.append(_DATA)
             answers += 1
-        return b"".join(parts), answers
+        return parts, answers
 
     def message(self) -> tuple[bytes, bytes, bytes]:
         """Give what is written once ``go_ahead``: what comes before the message, it, its end.
@@ -163,7 +134,7 @@ class Transaction:
         """
         self.complete = True
         self.stage = "the end of data"
-        self._expect = self._on_end
+        self._expect = Transaction._on_end
         commands = self._commands
         if self.verdict is not None:
             return b"", b"", b".\r\n"
@@ -174,7 +145,14 @@ class Transaction:
 
         Raises RemoteError when the session can't go on.
         """
-        return self._expect(reply)
+        self.unheard = 0
+        return self._expect(self, reply)
+
+    def accept_all(self) -> None:
+        """Take all answers that are ``unheard``: each is 250."""
+        self.unheard = 0
+        self.mail_answered = self.left_open = True
+        self._all_named()
 
     # One for each kind of answer, in their order.
 
@@ -186,8 +164,8 @@ class Transaction:
         if reply.code != _OK:
             raise _unexpected("RSET", reply)
         self.stage = "MAIL FROM"
-        self._expect = self._on_mail
-        return self._next(self._commands.mail)
+        self._expect = Transaction._on_mail
+        return b"" if self._grouped else self._commands.mail
 
     def _on_mail(self, reply: SmtpReply) -> bytes:
         # 421 is about the session, whatever it answers.
@@ -200,8 +178,8 @@ class Transaction:
             if not self._grouped or self.closing:
                 return self._end()
         self.stage = "RCPT TO"
-        self._expect = self._on_recipient
-        return self._next(self._commands.recipients[0])
+        self._expect = Transaction._on_recipient
+        return b"" if self._grouped else self._commands.recipients[0]
 
     def _on_recipient(self, reply: SmtpReply) -> bytes:
         recipients = self.errand.mail.envelope.recipients
@@ -216,27 +194,29 @@ class Transaction:
                 return self._end()
             self.refused[recipient] = refused_recipient(recipient, reply)
         if self._asked < len(recipients):
-            return self._next(self._commands.recipients[self._asked])
+            return b"" if self._grouped else self._commands.recipients[self._asked]
         return self._all_named()
 
     def _all_named(self) -> bytes:
         if self.verdict is None:
-            refused, recipients = self.refused, self.errand.mail.envelope.recipients
-            self.accepted = tuple([r for r in recipients if r not in refused])
-            self.named = bool(self.accepted)
+            refused, accepted = self.refused, self.errand.mail.envelope.recipients
+            if refused:
+                accepted = tuple([r for r in accepted if r not in refused])
+            self.accepted = accepted
+            self.named = bool(accepted)
             if not self.named:
                 self.verdict = _NOBODY
         if self._whole:
             self.stage = "the end of data"
-            self._expect = self._on_end
+            self._expect = Transaction._on_end
         elif self.named and self._chunked:
             self.go_ahead = True
         elif not self.named and (self._chunked or not self._grouped):
             return self._end()
         else:
             self.stage = "DATA"
-            self._expect = self._on_data
-            return self._next(_DATA)
+            self._expect = Transaction._on_data
+            return b"" if self._grouped else _DATA
         return b""
 
     def _on_data(self, reply: SmtpReply) -> bytes:
@@ -266,10 +246,6 @@ class Transaction:
                 self.closing = reply.code == _CLOSING
                 self.suspect = self._chunked and reply.code in _UNKNOWN
         return self._end()
-
-    def _next(self, line: bytes) -> bytes:
-        """Give the line unless it is written already."""
-        return b"" if self._grouped else line
 
     def _end(self) -> bytes:
         self.over = True

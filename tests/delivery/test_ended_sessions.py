@@ -6,8 +6,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.model import Outcome
-from smtpmailer.delivery.carrier import STALE_LIMIT
 from smtpmailer.delivery.limits import PoolLimits
+from smtpmailer.delivery.patience import STALE_LIMIT
 from tests.delivery.hostile import ScriptedServer, mail, says
 from tests.delivery.network import OFFERS, Network, StrictServer, hold, release
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 
 from hypothesis import given, settings
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.delivery.replies import (
+    MAX_REPLY_BYTES,
     MAX_TEXT,
+    LineBuffer,
     ReplyParser,
     Secrets,
     SmtpReply,
@@ -128,6 +131,25 @@ class ReplyParserTests(SynchronousTestCase):
         text.encode("utf-8")
         bad = [c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
         self.assertEqual(bad, [])
+
+
+class LineBufferTests(SynchronousTestCase):
+    """What comes in, cut into lines."""
+
+    @QUICK
+    @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5))
+    def test_lines_are_the_same_however_they_come(self, data: bytes, cuts: list[int]) -> None:
+        data = data.replace(b"\x00", b"\r\n")
+        buffer, lines = LineBuffer(), list[bytes]()
+        for begin, end in itertools.pairwise((0, *sorted(cuts), len(data))):
+            lines += buffer.split(data[begin:end])
+        self.assertEqual([*lines, buffer.rest], data.split(b"\r\n"))
+
+    def test_a_line_without_end_is_refused(self) -> None:
+        buffer = LineBuffer()
+        self.assertEqual(buffer.split(b"x" * MAX_REPLY_BYTES), [])
+        with self.assertRaises(SmtpProtocolError):
+            buffer.split(b"x")
 
 
 class CleanTextTests(SynchronousTestCase):

@@ -1,0 +1,3 @@
+module net_smtp
+
+go 1.19
