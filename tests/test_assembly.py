@@ -115,6 +115,18 @@ class PartTests(AssemblyCase):
         self.assertLessEqual({"listener", "queue runner"}, set(names))
         self.assertEqual((names[0], names[-1]), ("pulse", "listener"))
 
+    def test_at_the_end_no_mail_is_claimed_while_requests_are_waited_for(self) -> None:
+        assembly = self.assemble(MAILER_QUEUE=True, SECRET_KEY=KEY)
+        parts: dict[str, Any] = {part.name: part for part in assembly.parts()}
+        parts["queue runner"].startService()
+        assembly.factory.load.requests_in_flight = 1
+        stopped = parts["requests"].stopService()
+        self.assertNoResult(stopped)
+        self.assertFalse(parts["queue runner"].running)
+        assembly.factory.load.requests_in_flight = 0
+        assembly.factory.progressed()
+        self.successResultOf(stopped)
+
     def test_it_counts_on_its_seat(self) -> None:
         assembly = self.assemble()
         client = Client(assembly.factory)

@@ -100,7 +100,7 @@ class Carrier:
 
     @property
     def in_flight(self) -> int:
-        """How many mails are begun and not ended."""
+        """How many mails it carries now."""
         return len(self._flying)
 
     def kick(self) -> None:
@@ -115,11 +115,16 @@ class Carrier:
 
     def leave(self) -> None:
         """End the session in peace; only when nothing is in flight."""
-        self._stop()
+        self.over = True
+        self._patience.end()
         self._session.leave()
 
     def give_up(self, errand: Errand, error: RemoteError) -> None:
         """End a mail's delivery now; its session ends with it unless it carries others."""
+        self._report()  # What is known already comes first.
+        if errand.holder is not None and errand.holder is not self:
+            errand.holder.give_up(errand, error)
+            return
         errand.given_up = True
         for transaction in self._flying:
             if transaction.errand is errand:
@@ -154,7 +159,8 @@ class Carrier:
 
     def lost(self, error: RemoteError) -> None:
         """Hear that the session has ended, and judge what it carried."""
-        self._stop()
+        self.over = True
+        self._patience.end()
         if self._body is not None:
             self._body.abandon()
         flying, self._flying = self._flying, deque()
@@ -185,7 +191,7 @@ class Carrier:
         Gives their number, or 0 where each has to be looked at.
         """
         number = self._flying[0].unheard if self._flying else 0
-        if not 0 < number <= min(self._due, len(lines) - at) or self._parser.within:
+        if not 0 < number <= len(lines) - at or self._parser.within:
             return 0
         if {line[:4] for line in lines[at : at + number]} != _YES:
             return 0
@@ -204,7 +210,8 @@ class Carrier:
         transaction = self._flying[0]
         line = transaction.answered(reply)
         if line:
-            self._write(1, line)
+            self._out.append(line)
+            self._due_soon += 1
         if transaction.over:
             self._land(transaction)
         elif transaction.go_ahead or transaction.needs_mark:
@@ -302,7 +309,8 @@ class Carrier:
         self.carried += 1
         self._flying.append(transaction)
         parts, answers = transaction.opening()
-        self._write(answers, *parts)
+        self._out += parts
+        self._due_soon += answers
 
     def _send(self, transaction: Transaction) -> None:
         """Write a message, in one piece or as the transport takes it."""
@@ -310,15 +318,12 @@ class Carrier:
             self._session.fail(SmtpLostError("given up before the message"))
             return
         head, message, end = transaction.message()
+        self._out.append(head)
         if len(message) <= CHUNK:
-            self._write(1, head, message, end)
+            self._out += message, end
+            self._due_soon += 1
         else:
-            self._write(0, head)
             self._large = transaction, message, end
-
-    def _write(self, answers: int, *parts: bytes) -> None:
-        self._out += parts
-        self._due_soon += answers
 
     def _flush(self) -> None:
         """Write what has come together, and wait for the answers to it."""
@@ -392,7 +397,3 @@ class Carrier:
             self._dispatcher.rests(self)
         while self._news:
             self._news.popleft()()
-
-    def _stop(self) -> None:
-        self.over = True
-        self._patience.end()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from smtpmailer.core.model import Outcome, RecipientOutcome, Route
@@ -60,6 +61,8 @@ class Lane:
     that would have to wait, up to the limits. When none can be had, all mails fail that waited
     while it was tried.
     """
+
+    _log = Logger()
 
     def __init__(self, route: Route, owner: Owner, plain_until: float) -> None:
         """Begin without sessions; up to ``plain_until`` mails are handed over in lock-step."""
@@ -138,7 +141,7 @@ class Lane:
             return self._fresh.popleft()
         if not self._line.count or (carrier.in_flight and self._surplus() <= 0):
             return None
-        if self._owner.claims(self, carrier):
+        if self._owner.claims(self, carrier) or self._needs_place():
             return None
         return self._line.pop()
 
@@ -156,16 +159,22 @@ class Lane:
 
     def returned(self, errand: Errand) -> None:
         """Let a mail wait for a session that has carried nothing; see Dispatcher."""
+        self._log.debug(
+            "mail {mail_id} goes to a new session with {host}:{port}{how}",
+            mail_id=errand.mail.mail_id,
+            host=self.route.host,
+            port=self.route.port,
+            how=", in lock-step" if errand.lock_step else "",
+        )
         errand.holder = self
         self._fresh.append(errand)
         self.serve()
 
     def rests(self, carrier: Carrier) -> None:
         """Keep a session for later, or close it; see Dispatcher."""
-        in_the_way = self._fresh and self.size >= self._limits.connections
         if (
             carrier.spent
-            or in_the_way
+            or self._needs_place()
             or self._owner.draining
             or self._limits.idle_seconds <= 0
             or self._owner.claims(self, carrier)
@@ -203,6 +212,15 @@ class Lane:
             len(self._links) < self._limits.connections
             and self.waiting > len(self._openings)
             and not self._is_held()
+        )
+
+    def _needs_place(self) -> bool:
+        """Whether a session has to end for a mail that needs a new one, and none does yet."""
+        return (
+            bool(self._fresh)
+            and not self._openings
+            and len(self._links) >= self._limits.connections
+            and not any(carrier.over for carrier in self._carriers.values())
         )
 
     def _is_held(self) -> bool:

@@ -122,7 +122,7 @@ class Pool:
         fewest = min((other.size for other in self._hungry if other is not lane), default=None)
         if fewest is None:
             return False
-        if fewest == 0 and (carrier.carried >= _ROUND or not lane.waiting):
+        if not lane.waiting or (fewest == 0 and carrier.carried >= _ROUND):
             return True
         return fewest + 1 < lane.size
 

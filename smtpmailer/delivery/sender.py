@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -128,8 +129,10 @@ class Sender:
     def _too_late(self) -> None:
         error = SmtpLostError(f"the delivery took longer than {self._limit:g} s")
         now = self._reactor.seconds()
-        while (oldest := next(iter(self._under_way), None)) and oldest.since + self._limit <= now:
-            self._pool.give_up(oldest, error)
+        late = takewhile(lambda errand: errand.since + self._limit <= now, self._under_way)
+        for errand in tuple(late):
+            if errand in self._under_way:
+                self._pool.give_up(errand, error)
 
     def _tell(
         self,

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.changes import FIXED_ALONE, FIXED_ALWAYS, LIVE, compare
@@ -35,6 +38,15 @@ class ChangeTests(SynchronousTestCase):
         changes = compare(settings(), settings(MAILER_PORT=4000), FIXED_ALWAYS)
         again = compare(changes.settings, settings(MAILER_PORT=4000), FIXED_ALWAYS)
         self.assertEqual(again.waiting, ("MAILER_PORT",))
+
+    def test_the_manual_names_all_that_have_to_wait(self) -> None:
+        manual = (
+            Path(__file__).resolve().parents[2].joinpath("docs/how-to/run.md").read_text("utf-8")
+        )
+        named = set(re.findall(r"`([A-Z_]+\*?)`", manual))
+        for key in FIXED_ALONE:
+            ways = {key} | {key[:end] + "*" for end in range(len(key))}
+            self.assertTrue(named & ways, key)
 
     def test_only_keys_that_exist_are_named(self) -> None:
         self.assertLessEqual(LIVE, OPTIONS.keys())

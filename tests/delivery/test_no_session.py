@@ -95,6 +95,18 @@ class NoConnectionTests(SynchronousTestCase):
         network.deliver(mail())
         self.assertGreater(len(network.servers), 3)
 
+    def test_a_session_whose_server_says_more_than_it_was_asked_is_none(self) -> None:
+        for more in ("250 2.1.0 sender ok", "2"):
+            network = Network(
+                lambda more=more: StrictServer(  # type: ignore[misc]
+                    {"EHLO": lambda server: server.reply("250 mx.example", more)}
+                )
+            )
+            network.deliver()
+            self.assertEqual(network.outcomes, [TEMPORARY])
+            self.assertIn("out of turn", network.results[0].reason)
+            self.assertEqual(len(network.servers[0].commands), 1)
+
     def test_a_login_that_is_refused_is_not_tried_for_each_mail(self) -> None:
         network = Network(
             lambda: StrictServer({"AUTH": says("535 5.7.8 no")}, extensions=("AUTH PLAIN",)),

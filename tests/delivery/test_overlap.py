@@ -295,6 +295,19 @@ class ChunkTests(SynchronousTestCase):
         dialogue.hear(KEPT)
         self.assertEqual(outcomes(dialogue), [[DELIVERED]] * 3)
 
+    def test_mails_that_need_a_new_session_do_not_wait_for_a_long_line(self) -> None:
+        dialogue = self.begin(*map(mail, (A, B, C)), depth=3)
+        dialogue.send(*(mail(f"{number}@line.example") for number in range(50)))
+        dialogue.hear(OK, OK)
+        dialogue.hear(KEPT, "421 4.7.0 enough")
+        dialogue.hang_up()
+        for recipient in (B, C):
+            dialogue.connect()
+            self.assertEqual(dialogue.said(), envelope(recipient))
+            dialogue.hear(OK, OK)
+            dialogue.hear(KEPT, *[OK, OK, OK, KEPT] * dialogue.said().count(b"RSET"))
+            dialogue.hang_up()
+
     def test_without_pipelining_each_command_waits(self) -> None:
         dialogue = self.begin(mail(A, B), mail(C), pipelining=False)
         for expected, answer in (

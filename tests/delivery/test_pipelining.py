@@ -149,6 +149,14 @@ class GroupTests(SynchronousTestCase):
                 self.assertEqual(dialogue.said(), b"QUIT\r\n")
                 self.assertEqual(dialogue.reactor.tcpClients, [], "it is an answer, no accident")
 
+    def test_an_answer_may_have_several_lines_among_others_of_one(self) -> None:
+        dialogue = self.begin(mail(A, B))
+        dialogue.said()
+        dialogue.hear("250-2.1.0 a sender", "250 2.1.0 it is", OK, OK, "354 go on")
+        self.assertEqual(dialogue.said(), DOT)
+        dialogue.hear("250 2.0.0 kept")
+        self.assertEqual(outcomes(dialogue), [[DELIVERED, DELIVERED]])
+
     def test_an_answer_too_many_is_not_believed(self) -> None:
         dialogue = self.begin(mail(A))
         dialogue.said()

@@ -11,10 +11,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.model import Outcome
 from smtpmailer.delivery.limits import PoolLimits
-from tests.delivery.hostile import mail, plain_route
+from tests.delivery.hostile import ScriptedServer, mail, plain_route
 from tests.delivery.network import EVERYTHING, OFFERS, Network, StrictServer, hold
 
 DELIVERED, TEMPORARY, UNCERTAIN = Outcome.DELIVERED, Outcome.TEMPORARY, Outcome.UNCERTAIN
+
+
+def leave(server: ScriptedServer) -> None:
+    server.reply("421 4.3.2 closing")
+    server.transport.loseConnection()
 
 
 class ReuseTests(SynchronousTestCase):
@@ -227,6 +232,15 @@ class HookTests(SynchronousTestCase):
             (outcome,) = result.outcomes
             self.assertEqual(outcome.outcome is DELIVERED, outcome.recipient in arrived)
         self.assertEqual(len(network.results), 3)
+
+    def test_a_result_may_cancel_another_that_is_about_to_be_tried_again(self) -> None:
+        network = Network(limits=PoolLimits(connections=1, depth=3))
+        network.make = lambda: StrictServer({"dot": leave}, extensions=("PIPELINING",))
+        first, second = network.send(mail("a@x.example")), network.send(mail("b@x.example"))
+        first.addCallback(lambda _: second.cancel())
+        network.settle()
+        self.assertEqual(network.outcomes, [TEMPORARY] * 2)
+        self.assertEqual([len(server.mails) for server in network.servers], [0])
 
     def test_the_pace_holds_results_back_not_mails(self) -> None:
         network = Network()

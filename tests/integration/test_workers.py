@@ -85,7 +85,7 @@ class DeathTests(WorkerQueueCase):
             until("two mails are under way", lambda: self.smtp.waiting == 2)
             family = self.mailer.family()
             self.mailer.terminate()
-            until("the port is closed", lambda: not self.mailer.listens())
+            until("the port is closed", self.mailer.refuses)
             self.smtp.release()
             self.assertEqual(read_answer(answers)["message"], "mail sent successfully")
         self.assertEqual(self.mailer.ended(), 0)

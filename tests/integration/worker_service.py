@@ -65,6 +65,14 @@ class WorkerService(Service):
             return []
         return [own, *map(int, children)]
 
+    def refuses(self) -> bool:
+        """Tell whether its port is closed; one that is open and that nobody serves is not."""
+        try:
+            self.connect().close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
     def hang_up(self) -> None:
         """Have it read its settings again (SIGHUP)."""
         os.kill(self.process_id, signal.SIGHUP)
