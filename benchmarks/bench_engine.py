@@ -80,10 +80,10 @@ RUNS = (
     Run("net/smtp", 20, 30, 600),
     Run("aiosmtplib", 20, 30, 600),
     Run("smtplib", 20, 30, 600),
-    Run("engine", 1, 30, 160, PIPELINING, 2),
-    Run("engine", 1, 30, 320, CHUNKING, 2),
-    Run("engine", 1, 30, 640, CHUNKING, 4),
-    Run("nodemailer", 1, 30, 80),
+    Run("engine", 1, 30, 300, PIPELINING, 2),
+    Run("engine", 1, 30, 600, CHUNKING, 2),
+    Run("engine", 1, 30, 1200, CHUNKING, 4),
+    Run("nodemailer", 1, 30, 150),
 )
 
 

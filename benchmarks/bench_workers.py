@@ -37,7 +37,7 @@ SECONDS: Final = 3.0
 ROUNDS: Final = 3
 STARTS: Final = 5
 #: Requests that a client writes before it reads their answers.
-BATCH: Final = {"ping": 20, "sendMail": 4}
+BATCH: Final = {"ping": 50, "sendMail": 4}
 AIMS: Final = {"ping": 1.6, "sendMail": 1.5}
 MOST_MB, MOST_FURTHER_MB, MOST_SECONDS = 60.0, 45.0, 1.0
 SINK: Final = Path(__file__).resolve().parent / "sink.py"

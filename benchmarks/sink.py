@@ -58,7 +58,11 @@ class Sink:
         self._poll.register(listener, select.EPOLLIN)
         self._poll.register(stdin, select.EPOLLIN | select.EPOLLHUP)
         while True:
-            for handle, _ in self._poll.poll(self._wait()):
+            if self._held:
+                # An epoll alone waits in whole milliseconds.
+                wait = max(self._held[0][0] - time.monotonic(), 0.0)
+                select.select([self._poll.fileno()], [], [], wait)
+            for handle, _ in self._poll.poll(0 if self._held else -1):
                 if handle == listener:
                     self._accept()
                 elif handle == stdin:
@@ -91,10 +95,6 @@ class Sink:
         self._clients[connection.fileno()] = client
         self._poll.register(connection.fileno(), select.EPOLLIN)
         self.answer(client, b"220 sink.example.org ESMTP\r\n")
-
-    def _wait(self) -> float:
-        """Give the seconds until an answer is due; -1 for ever."""
-        return max(self._held[0][0] - time.monotonic(), 0.0) if self._held else -1.0
 
     def _let_go(self) -> None:
         now = time.monotonic()

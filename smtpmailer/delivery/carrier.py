@@ -174,33 +174,33 @@ class Carrier:
         """Go through whole lines."""
         at, end = 0, len(lines)
         while at < end:
-            passed = self._pass(lines, at)
-            if not passed:
+            group = self._flying[0].unheard if self._flying else 0
+            if group and self._pass(lines[at : at + group], group):
+                at += group
+            else:
                 reply = self._parser.feed(lines[at])
+                at += 1
                 if reply is not None:
                     self._answered(reply)
             if self.over:
                 return
-            at += passed or 1
         if self._lines.rest and not self._due and (self._due_soon or self._large is not None):
             raise self._out_of_turn()
 
-    def _pass(self, lines: list[bytes], at: int) -> int:
-        """Take all answers to a mail's envelope at once, where all are there and say yes.
+    def _pass(self, lines: list[bytes], group: int) -> bool:
+        """Take all answers to a group at once, where all are there and say yes.
 
-        Gives their number, or 0 where each has to be looked at.
+        False where each has to be looked at.
         """
-        number = self._flying[0].unheard if self._flying else 0
-        if not 0 < number <= len(lines) - at or self._parser.within:
-            return 0
-        if {line[:4] for line in lines[at : at + number]} != _YES:
-            return 0
-        self._due -= number
+        if len(lines) < group or {line[:4] for line in lines} != _YES or self._parser.within:
+            return False
+        self._due -= group
         self._heard = True
         transaction = self._flying[0]
         transaction.accept_all()
-        self._advance(transaction)
-        return number
+        if transaction.go_ahead or transaction.needs_mark:
+            self._advance(transaction)
+        return True
 
     def _answered(self, reply: SmtpReply) -> None:
         if not self._due:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
-import attrs
+from typing import NamedTuple
 
 from smtpmailer.core.model import Outcome, OutgoingMail
 from smtpmailer.delivery.offer import Offer
@@ -18,8 +17,7 @@ __all__ = ["Commands", "write_commands"]
 _UNSAFE = re.compile(r"[\r\n\0]")
 
 
-@attrs.frozen(kw_only=True)
-class Commands:
+class Commands(NamedTuple):
     """What is written for one mail, line ends included.
 
     ``message`` stands between ``head`` and ``tail``: nothing and the final dot after DATA, or the
@@ -29,7 +27,7 @@ class Commands:
     mail: bytes
     recipients: Sequence[bytes]
     head: bytes
-    message: bytes = attrs.field(repr=False)
+    message: bytes
     tail: bytes
 
 

@@ -63,11 +63,13 @@ class SmtpReply:
         return (self._texts or self._read())[0]
 
     def _read(self) -> tuple[str, str]:
-        text = self._hide(b"\n".join(self.lines).decode("utf-8", "replace"))
+        lines = self.lines
+        whole = lines[0] if len(lines) == 1 else b"\n".join(lines)
+        text = self._hide(whole.decode("utf-8", "replace"))
         match = _ENHANCED.match(text)
         # RFC 2034 section 4: its class must be the reply's.
         enhanced = match[0] if match and int(match[1]) == self.code // 100 else ""
-        if enhanced and len(self.lines) > 1:
+        if enhanced and len(lines) > 1:
             # Many servers repeat it on each line; once is enough for a reader.
             text = enhanced + re.sub(rf"^{re.escape(enhanced)}\b", "", text, flags=re.MULTILINE)
         self._texts = enhanced, clean_text(text)
@@ -90,6 +92,7 @@ class Secrets:
 
     def __init__(self, *texts: str) -> None:
         self._texts: list[str] = []
+        self._holds = re.compile("").search
         for text in texts:
             self.add(text)
 
@@ -98,9 +101,12 @@ class Secrets:
         if text and text not in self._texts:
             self._texts.append(text)
             self._texts.sort(key=len, reverse=True)
+            self._holds = re.compile("|".join(map(re.escape, self._texts))).search
 
     def hide(self, text: str) -> str:
         """Give ``text`` with every secret replaced by ``***``."""
+        if not self._texts or not self._holds(text):
+            return text  # Nearly all are like that.
         for secret in self._texts:
             if len(secret) < _SHORT:
                 text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)

@@ -32,6 +32,8 @@ _LOOK: Final = 1.0
 _HUNG: Final = 60
 #: The wall clock may be set: the next time of a crontab is worked out again so often (seconds).
 _LONGEST_TIMER: Final = 10.0
+#: Seconds until a process is to be replaced again for which that did not work.
+_PAUSE: Final = 60.0
 #: Seconds beyond the stop timeout after which a process is killed.
 _GRACE: Final = 3.0
 
@@ -100,6 +102,7 @@ class Supervisor(Service):
         self._told_of_memory = False
         # One process is replaced at a time.
         self._lock = DeferredLock()
+        self._pause_until = 0.0
         self._cron: IDelayedCall | None = None
         self._restart_at: float | None = None
         self._looking = LoopingCall(self._look)
@@ -223,7 +226,7 @@ class Supervisor(Service):
         try:
             for child, row in self._seated():
                 self._feel_pulse(child, row)
-            if not self._lock.locked:
+            if not self._lock.locked and self._clock.seconds() >= self._pause_until:
                 self._recycle()
         except Exception:  # noqa: BLE001 - the loop has to go on
             self._log.failure("fault while looking after the processes")
@@ -248,16 +251,20 @@ class Supervisor(Service):
 
     def _recycle(self) -> None:
         for child, row in self._seated():
-            if child.first_memory_bytes == 0:
-                self._learn_memory(child, row[Field.MEMORY])
             post = self._posts.get(child.name)
             if post is None or post.child is not child or not child.ready:
                 continue
+            if child.first_memory_bytes == 0:
+                self._learn_memory(child, row[Field.MEMORY])
             why = why_replace(_usage(child, row), self.staff.limits)
             if why:
                 self._log.info("{name} is replaced: {why}", name=child.name, why=why, notice=True)
-                self._lock.run(post.replace)
+                self._lock.run(post.replace).addCallback(self._recycled)
                 return
+
+    def _recycled(self, worked: bool) -> None:  # noqa: FBT001 - a callback's
+        if not worked:
+            self._pause_until = self._clock.seconds() + _PAUSE
 
     def _learn_memory(self, child: Child, memory_bytes: int) -> None:
         limit = self.staff.limits.memory_bytes

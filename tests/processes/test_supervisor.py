@@ -275,6 +275,17 @@ class CareTests(SupervisorCase):
         self.assertEqual(old.orders, [("retire", {})])
         self.assertEqual(len(self.family.living("worker-2")), 2)
 
+    def test_when_that_does_not_work_it_is_not_tried_again_at_once(self) -> None:
+        self.started(limits=Limits(memory_bytes=64 * _MIB, requests=10), workers=1)
+        self.seat("worker-1")[Field.REQUESTS] = 10
+        self.look()
+        old, new = self.family.living("worker-1")
+        new.end(status=1)
+        self.look(59)
+        self.assertEqual(self.family.living("worker-1"), [old])
+        self.look(2)
+        self.assertEqual(len(self.family.living("worker-1")), 2)
+
     def test_who_takes_too_much_memory_is_replaced_once_it_is_idle(self) -> None:
         self.started()
         self.look(61)
