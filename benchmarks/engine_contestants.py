@@ -82,20 +82,22 @@ def run_engine(task: Task) -> None:
         ca_file=task.authority,
     )
     wire = Path(task.message).read_bytes()
-    envelope = Envelope(sender=SENDER, recipients=(RECIPIENT,))
+    mail = OutgoingMail(
+        mail_id="1",
+        envelope=Envelope(sender=SENDER, recipients=(RECIPIENT,)),
+        wire=lambda _: wire,
+    )
     left, open_ = iter(range(task.mails)), task.mails
     begun = time.perf_counter()
 
     def send() -> None:
-        number = next(left, None)
-        if number is not None:
-            mail = OutgoingMail(mail_id=str(number), envelope=envelope, wire=lambda _: wire)
+        if next(left, None) is not None:
             sender.send(mail, route).addCallback(sent)
 
     def sent(result: DeliveryResult) -> None:
         nonlocal open_
         open_ -= 1
-        if not result.delivered:
+        if result.reason:
             print(result, file=sys.stderr)
         if open_ == 0:
             print(time.perf_counter() - begun, flush=True)

@@ -55,5 +55,6 @@ class Patience:
 
     def _set(self, seconds: float) -> None:
         self.seconds = seconds
-        self._deadline = self._clock.seconds() + seconds
-        self._alarm.arm()
+        before, self._deadline = self._deadline, self._clock.seconds() + seconds
+        if before is None or self._deadline < before:
+            self._alarm.arm()
