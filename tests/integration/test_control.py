@@ -149,7 +149,7 @@ class StatusTests(CommandCase):
             self.assertEqual(oct(path.stat().st_mode & 0o777), "0o600", path)
 
     def test_a_second_service_on_the_same_folder_serves_without_commands(self) -> None:
-        second = self.start({"MAILER_RUN_DIR": self.mailer.folder / "run"}).ready()
+        second = self.start({"MAILER_RUN_DIR": self.mailer.folder / "run"})
         until("it says so", lambda: "another service runs from" in second.output())
         self.assertEqual(
             self.mailer.command("status")["processes"][0]["pid"], self.mailer.process_id

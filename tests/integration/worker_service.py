@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,6 +38,13 @@ class WorkerService(Service):
         if answer.fault:
             raise ControlError(answer.fault)
         return answer.value
+
+    def takes_commands(self) -> bool:
+        """Tell whether it, or whoever has its run directory, can be asked."""
+        called = call(str(self.folder / "run"), DEADLINE)
+        if called is not None:
+            called[0].close()
+        return called is not None
 
     def processes(self, state: str = "running") -> dict[str, int]:
         """Give the processes in a state: their names and ids."""
@@ -95,6 +101,10 @@ class WorkerService(Service):
             except ProcessLookupError:
                 continue
         super().clean_up()
+
+    def _is_ready(self) -> bool:
+        """Tell whether all is there: its port is open before it takes commands."""
+        return super()._is_ready() and self.takes_commands()
 
     def _all(self, names: tuple[str, ...]) -> dict[str, int]:
         running = self.processes()
@@ -196,12 +206,14 @@ class Load:
         with self._connect() as connection, connection.makefile("rb") as lines:
             connection.sendall(self._request)
             self._take(lines)
+        self._pause()
 
     def _keep(self) -> None:
         with self._connect() as connection, connection.makefile("rb") as lines:
             while not self._stop.is_set():
                 connection.sendall(self._request)
                 self._take(lines)
+                self._pause()
 
     def _pipeline(self) -> None:
         """Write requests in pieces that don't end where they do."""
@@ -209,10 +221,14 @@ class Load:
         with self._connect() as connection, connection.makefile("rb") as lines:
             while not self._stop.is_set():
                 connection.sendall(text[:-5])
-                time.sleep(0.002)
+                self._pause()
                 connection.sendall(text[-5:])
                 for _ in range(7):
                     self._take(lines)
+
+    def _pause(self) -> None:
+        """Leave the machine to the service: processes take longer to start than requests."""
+        self._stop.wait(0.003)
 
     def _take(self, lines: BinaryIO) -> None:
         answer = read_answer(lines)
