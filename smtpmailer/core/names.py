@@ -77,10 +77,13 @@ def variant_of(file: str, number: int) -> str:
 
 
 def due_of(name: str) -> float:
-    """Give the Unix seconds from which a mail may be sent; a file's name works too."""
-    seconds, _, rest = name.removeprefix("mail_").partition(".")
+    """Give the Unix second from which a mail may be sent; a file's name works too.
+
+    The fraction behind it is the clock's when the mail was accepted; it counts for order alone.
+    """
+    seconds = name.removeprefix("mail_").partition(".")[0]
     # A name that claims to be due after the end of time is due then.
-    return min(float(f"{seconds}.{rest.partition('_')[0]}"), float(MAX_SECONDS))
+    return min(float(seconds), float(MAX_SECONDS))
 
 
 def unique_of(name: str) -> str:

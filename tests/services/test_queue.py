@@ -63,7 +63,7 @@ class QueueMailTests(ServiceCase):
         assert detail is not None
         self.assertEqual(detail["mailId"], "0000000000000001")
         self.assertEqual([detail["queueName"]], self.names())
-        self.assertEqual(detail["nextAttempt"], 1_800_000_000.5)
+        self.assertEqual(detail["nextAttempt"], 1_800_000_000)
         self.assertEqual((detail["held"], detail["attempts"]), (None, []))
 
     def test_the_stored_document_is_the_mail_with_a_count_of_failures(self) -> None:
