@@ -61,7 +61,7 @@ def open_stores(settings: Settings, reactor: Any, redis: IRedis | None) -> Queue
         return QueueStores(
             queue=shared.store, dead=shared.dead, lists_when_empty=False, claims_ahead=False
         )
-    threads = Threads(reactor, name="smtpmailer-queue", size=6)
+    threads = Threads(reactor, name="smtpmailer-queue", size=8)
     files = make_file_queue(
         directories_of(settings),
         threads,

@@ -6,13 +6,19 @@ goes on; then it changes names, which are durable after its second ``yield``. Wh
 its result. When a sync fails the error is raised at the ``yield``: the operation takes back what
 it did. An operation that needs no second sync returns after the first, or yields never. One that
 fails does so alone: nothing of what it asked for is synced for the others.
+
+A batch of them goes through three stages, in each of which there is one at a time: it writes; it
+is synced; it changes names, and those are synced. So one batch writes while another is synced.
+Only one thread takes steps at a time, though, and no batch overtakes another.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterable
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -29,6 +35,9 @@ _T = TypeVar("_T")
 
 #: So many operations share a sync at most: each has a file or two open meanwhile.
 _MAX_BATCH: Final = 128
+
+#: One for each stage.
+_MOST_BATCHES: Final = 3
 
 
 @attrs.define
@@ -69,21 +78,79 @@ class _Job:
         return False
 
 
-class GroupCommit:
-    """Runs operations in a thread, one batch after another.
+@attrs.define(eq=False)
+class _Flight:
+    """A batch under way; ``left`` are those of its jobs that have more steps to take."""
 
-    What is submitted while a batch runs forms the next one. ``gate`` keeps the batches of
+    jobs: list[_Job]
+    left: list[_Job]
+    files: list[int] = attrs.field(factory=list)
+    directories: set[str] = attrs.field(factory=set)
+    error: StoreError | None = None
+    fault: Failure | None = None
+    ended: bool = False
+
+    def step(self) -> None:
+        """Let each job take its next step, with the error of the last sync if any."""
+        error, self.error = self.error, None
+        self.left = [job for job in self.left if job.step(error)]
+
+    def collect(self) -> None:
+        """Take over what is to be synced now.
+
+        Descriptors of our own, as another batch's step may close a file while it is synced.
+        """
+        files = {id(file): file for job in self.left for file in job.batch.files}
+        self.directories = {path for job in self.left for path in job.batch.directories}
+        for job in self.left:
+            job.batch.files.clear()
+            job.batch.directories.clear()
+        try:
+            for file in files.values():
+                self.files.append(os.dup(file if isinstance(file, int) else file.fileno()))
+        except OSError as error:
+            self.error = _not_durable(error)
+
+    def sync(self) -> None:
+        """Make it durable: contents first, then names; raises OSError."""
+        sync_files(self.files)
+        for directory in sorted(self.directories):
+            sync_directory(directory)
+
+    def close(self) -> None:
+        """Close what ``collect`` opened."""
+        while self.files:
+            os.close(self.files.pop())
+
+    def tell(self) -> None:
+        """Give each job its result."""
+        for job in self.jobs:
+            job.done.callback(self.fault or job.result)
+
+
+class GroupCommit:
+    """Runs operations in threads, batch by batch.
+
+    What is submitted while no batch can begin forms the next one. ``gate`` keeps the batches of
     several processes apart; it is held while names change, not while a disk syncs.
     ``durable`` false leaves out every sync (QUEUE_FSYNC).
     """
 
     def __init__(self, threads: IThreads, gate: FileLock, *, durable: bool) -> None:
-        """Use these threads; at most one at a time."""
+        """Use these threads; at most three at a time."""
         self._threads = threads
         self._gate = gate
         self._durable = durable
-        self._waiting: list[_Job] = []
-        self._running = False
+        self._running = 0
+        # What waits, and whether a batch is about to take it; see ``_take``.
+        self._guard = threading.Lock()
+        self._waiting: deque[_Job] = deque()
+        self._starting = False
+        self._flights: deque[_Flight] = deque()
+        self._writing, self._syncing, self._naming = (threading.Lock() for _ in range(3))
+        self._stepping = threading.Lock()
+        # The system tells of a failure once: what others had written by then may be lost as well.
+        self._failures = 0
 
     def submit(self, operation: Operation[_T]) -> Deferred[_T]:
         """Run an operation with the next batch.
@@ -94,8 +161,7 @@ class GroupCommit:
         """
         done: Deferred[_T] = Deferred()
         self._waiting.append(_Job(operation, done))
-        if not self._running:
-            self._next()
+        self._begin()
         return done
 
     def idle(self) -> Deferred[None]:
@@ -107,56 +173,104 @@ class GroupCommit:
 
         return self.submit(nothing)
 
-    def _next(self) -> None:
-        jobs, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
-        self._running = bool(jobs)
-        if jobs:
-            running = self._threads.run(lambda: self._run(jobs))
-            running.addCallbacks(self._finished, self._broken, (jobs,), errbackArgs=(jobs,))
+    def _begin(self) -> None:
+        """Begin a batch with what waits, unless one is about to begin anyway."""
+        with self._guard:
+            if self._starting or self._running == _MOST_BATCHES or not self._waiting:
+                return
+            self._starting = True
+        self._running += 1
+        self._threads.run(self._run).addCallbacks(self._ended, self._refused)
 
-    def _finished(self, _: None, jobs: list[_Job]) -> None:
-        # The next batch syncs while the results of this one are dealt with.
-        self._next()
-        for job in jobs:
-            job.done.callback(job.result)
+    def _ended(self, _: None) -> None:
+        self._running -= 1
+        # The next batch writes while the results of this one are dealt with.
+        self._begin()
+        while self._flights and self._flights[0].ended:
+            self._flights.popleft().tell()
 
-    def _broken(self, failure: Failure, jobs: list[_Job]) -> None:
-        self._next()
+    def _refused(self, failure: Failure) -> None:
+        self._running -= 1
+        self._starting = False
+        jobs = list(self._waiting)
+        self._waiting.clear()
         for job in jobs:
             job.done.errback(failure)
 
-    def _run(self, jobs: list[_Job]) -> None:
-        """Run a batch; in a thread."""
-        jobs = [job for job in jobs if job.step(None)]
-        error = self._sync(jobs)
-        if jobs:
-            with contextlib.ExitStack() as stack:
-                try:
-                    stack.enter_context(self._gate.held())
-                except OSError as reason:
-                    error = error or StoreError(f"{reason.filename}: {reason.strerror}")
-                jobs = [job for job in jobs if job.step(error)]
-            error = self._sync(jobs)
-        while jobs:
-            jobs = [job for job in jobs if job.step(error)]
+    # In threads
 
-    def _sync(self, jobs: list[_Job]) -> StoreError | None:
-        """Make durable what these ask for: contents first, then names; gives what went wrong."""
-        files = {id(file): file for job in jobs for file in job.batch.files}
-        directories = {path for job in jobs for path in job.batch.directories}
-        for job in jobs:
-            job.batch.files.clear()
-            job.batch.directories.clear()
+    def _run(self) -> None:
+        """Take a batch through all stages."""
+        with contextlib.ExitStack() as writing:
+            writing.enter_context(self._writing)
+            flight = self._take()
+            try:
+                self._carry(flight, writing)
+            except Exception:  # noqa: BLE001 - a batch that did not end would hold up all others
+                flight.fault = Failure()
+            finally:
+                flight.ended = True
+
+    def _take(self) -> _Flight:
+        with self._guard:
+            self._starting = False
+            count = min(len(self._waiting), _MAX_BATCH)
+            jobs = [self._waiting.popleft() for _ in range(count)]
+        flight = _Flight(jobs, list(jobs))
+        self._flights.append(flight)
+        return flight
+
+    def _carry(self, flight: _Flight, writing: contextlib.ExitStack) -> None:
+        """Go from stage to stage; one is left when the next one is entered."""
+        failures = self._step(flight)
+        with contextlib.ExitStack() as syncing:
+            syncing.enter_context(self._syncing)
+            writing.close()
+            self._sync(flight, failures)
+            with self._naming:
+                syncing.close()
+                if flight.left:
+                    with self._gate_held(flight):
+                        failures = self._step(flight)
+                    self._sync(flight, failures)
+                while flight.left:
+                    self._step(flight)
+
+    @contextlib.contextmanager
+    def _gate_held(self, flight: _Flight) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._gate.held())
+            except OSError as reason:
+                why = StoreError(f"{reason.filename}: {reason.strerror}")
+                flight.error = flight.error or why
+            yield
+
+    def _step(self, flight: _Flight) -> int:
+        """Let a batch take its next step; gives how many syncs had failed before."""
+        with self._stepping:
+            failures = self._failures
+            flight.step()
+            if self._durable:
+                flight.collect()
+            return failures
+
+    def _sync(self, flight: _Flight, failures: int) -> None:
+        """Make durable what a batch asks for, and has written since so many failures."""
         if not self._durable:
-            return None
+            return
         try:
-            _sync(files.values(), directories)
+            flight.sync()
         except OSError as error:
-            return StoreError(f"could not make durable: {os.strerror(error.errno or 0)}")
-        return None
+            flight.error = _not_durable(error)
+            with self._guard:
+                self._failures += 1
+        else:
+            if self._failures != failures:
+                flight.error = StoreError("could not make durable: another sync failed meanwhile")
+        finally:
+            flight.close()
 
 
-def _sync(files: Iterable[int | HasFileno], directories: Iterable[str]) -> None:
-    sync_files(files)
-    for directory in sorted(directories):
-        sync_directory(directory)
+def _not_durable(error: OSError) -> StoreError:
+    return StoreError(f"could not make durable: {os.strerror(error.errno or 0)}")

@@ -66,7 +66,10 @@ class Taken:
 
 
 class QueueFolder:
-    """The steps on disk; no step runs beside another of the same process."""
+    """The steps on disk; no step runs beside another of the same process.
+
+    Between the steps of one operation those of others come, also of later batches.
+    """
 
     def __init__(self, paths: Paths, journal: Journal, disposal: Disposal | None = None) -> None:
         """Use these directories; ``prepare`` makes them."""
@@ -338,10 +341,11 @@ class QueueFolder:
 
     def rewrite_journal(self, _batch: Batch) -> _Steps:
         """Begin a fresh journal, without what no longer counts; raises OSError."""
+        # Names that other batches have changed are durable then, or not changed yet.
+        yield
+        yield
         self.prune()
         self.journal.rewrite()
-        return
-        yield
 
     def end_run(self, _batch: Batch) -> _Steps:
         """Close the journal; a later start then finds nothing in it that could mislead it."""

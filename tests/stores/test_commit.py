@@ -39,25 +39,26 @@ class GroupCommitTests(SynchronousTestCase):
         self.patch(module, "sync_directory", lambda path: self.events.append(f"sync {path}"))
 
     def sync_files(self, files: Any) -> None:
-        names = list(files)
+        names = [os.path.basename(os.readlink(f"/proc/self/fd/{file}")) for file in files]
         if names:
-            self.events.append(f"sync {names}")
+            self.events.append(f"sync {' '.join(names)}")
 
     def write(self, name: int, *, fail: str = "") -> Deferred[int]:
         """Submit an operation that writes file ``name``; ``fail`` says at which step it fails."""
 
         def steps(batch: Batch) -> Generator[None, None, int]:
-            try:
-                batch.files.append(name)
-                self.step(f"write {name}", fail)
-                yield
-                self.step(f"name {name}", fail)
-                batch.directories.add("dir")
-                yield
-                self.step(f"end {name}", fail)
-            except StoreError:
-                self.events.append(f"undo {name}")
-                raise
+            with open(os.path.join(self.root, str(name)), "wb") as file:
+                try:
+                    batch.files.append(file.fileno())
+                    self.step(f"write {name}", fail)
+                    yield
+                    self.step(f"name {name}", fail)
+                    batch.directories.add("dir")
+                    yield
+                    self.step(f"end {name}", fail)
+                except StoreError:
+                    self.events.append(f"undo {name}")
+                    raise
             return name
 
         return self.commit.submit(steps)
@@ -67,13 +68,13 @@ class GroupCommitTests(SynchronousTestCase):
         if what.startswith(fail or "-"):
             raise ValueError(what)
 
-    def test_operations_submitted_meanwhile_share_the_next_syncs(self) -> None:
-        results = [self.write(n) for n in (1000, 2000, 3000)]
+    def test_operations_submitted_before_a_batch_begins_share_its_syncs(self) -> None:
+        results = [self.write(n) for n in (1000, 2000)]
         self.threads.go()
-        self.assertEqual([self.successResultOf(r) for r in results], [1000, 2000, 3000])
-        first = ["write 1000", "sync [1000]", "name 1000", "sync dir", "end 1000"]
-        rest = ["write 2000", "write 3000", "sync [2000, 3000]", "name 2000", "name 3000"]
-        self.assertEqual(self.events, [*first, *rest, "sync dir", "end 2000", "end 3000"])
+        self.assertEqual([self.successResultOf(r) for r in results], [1000, 2000])
+        written = ["write 1000", "write 2000", "sync 1000 2000"]
+        named = ["name 1000", "name 2000", "sync dir"]
+        self.assertEqual(self.events, [*written, *named, "end 1000", "end 2000"])
 
     def test_nothing_is_answered_before_its_last_sync(self) -> None:
         result = self.write(1000)
@@ -84,18 +85,15 @@ class GroupCommitTests(SynchronousTestCase):
     def test_a_failing_operation_fails_alone_and_its_files_are_not_synced(self) -> None:
         for stage in ("write", "name", "end"):
             self.events.clear()
-            self.write(1)
             good, bad = self.write(1000), self.write(2000, fail=stage)
             self.threads.go()
             self.assertEqual(self.successResultOf(good), 1000)
             self.failureResultOf(bad, ValueError)
-            synced = "sync [1000]" if stage == "write" else "sync [1000, 2000]"
+            synced = "sync 1000" if stage == "write" else "sync 1000 2000"
             self.assertIn(synced, self.events)
 
     def test_a_failing_sync_fails_all_and_each_takes_back_what_it_did(self) -> None:
         for stage in ("sync_files", "sync_directory"):
-            self.write(1)
-            self.events.clear()
             with mock.patch.object(module, stage, side_effect=BROKEN):
                 results = [self.write(1000), self.write(2000)]
                 self.threads.go()
@@ -134,7 +132,7 @@ class GroupCommitTests(SynchronousTestCase):
         result = self.write(1000)
         self.threads.go()
         self.failureResultOf(result, StoreError)
-        self.assertEqual(self.events, ["write 1000", "sync [1000]", "undo 1000"])
+        self.assertEqual(self.events, ["write 1000", "sync 1000", "undo 1000"])
 
     def test_an_operation_may_end_early(self) -> None:
         def steps(_batch: Batch) -> Generator[None, None, str]:
@@ -146,18 +144,17 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(result), "at once")
 
     def test_one_file_in_several_operations_is_synced_once(self) -> None:
-        self.write(1)
-        journal = mock.sentinel.journal
+        with open(os.path.join(self.root, "journal"), "wb") as journal:
 
-        def steps(batch: Batch) -> Generator[None, None, None]:
-            batch.files.append(journal)
-            yield
+            def steps(batch: Batch) -> Generator[None, None, None]:
+                batch.files.append(journal)
+                yield
 
-        results = [self.commit.submit(steps) for _ in range(3)]
-        self.threads.go()
+            results = [self.commit.submit(steps) for _ in range(3)]
+            self.threads.go()
         for result in results:
             self.successResultOf(result)
-        self.assertEqual(self.events.count(f"sync {[journal]}"), 1)
+        self.assertEqual(self.events, ["sync journal"])
 
     def test_idle_fires_after_what_came_before(self) -> None:
         self.write(1000).addCallback(lambda _: self.events.append("answered"))
@@ -167,13 +164,12 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(self.events[-2:], ["answered", "idle"])
 
     def test_a_batch_has_a_limit(self) -> None:
-        self.write(1)
         results = [self.write(n) for n in range(1000, 1300)]
         self.threads.go()
         for result in results:
             self.successResultOf(result)
-        sizes = [e.count(",") + 1 for e in self.events if e.startswith("sync [")]
-        self.assertEqual(sizes, [1, 128, 128, 44])
+        sizes = [len(e.split()) - 1 for e in self.events if e.startswith("sync 1")]
+        self.assertEqual(sizes, [128, 128, 44])
 
     def test_without_durability_nothing_is_synced(self) -> None:
         self.commit = GroupCommit(self.threads, self.gate, durable=False)
@@ -191,7 +187,6 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(self.events, [])
 
     def test_a_cancelled_answer_keeps_no_other(self) -> None:
-        self.write(1)
         first, second = self.write(1000), self.write(2000)
         first.addErrback(lambda _: None)
         first.cancel()

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""How fast a queue of due mails drains, beside the delivery engine alone.
+
+Run it as ``python benchmarks/bench_drain.py``. The SMTP server (sink.py) runs in a process of its
+own, and so do the service and the engine; each mail is 10 KB of HTML, built anew by both, over 20
+sessions. The exit status says whether the queue reached 80 % of the engine's rate in every row
+that is an aim.
+"""
+
+# ruff: noqa: PLC0415 -- each process imports what its role needs; a reactor, for one, only some
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.bench_queue import BODY, SETTINGS, started
+
+AIM = 0.8
+ROUNDS = 3
+SESSIONS = 20
+
+
+@attrs.frozen
+class Row:
+    """What the server offers, how late it answers (ms), and how many mails it is sent."""
+
+    offer: str
+    delay: int
+    mails: int
+
+    @property
+    def label(self) -> str:
+        """Say what it is."""
+        return f"{self.delay} ms, {self.offer or 'no extensions'}"
+
+
+ROWS = (
+    Row("", 0, 6000),
+    Row("PIPELINING", 0, 6000),
+    Row("", 5, 4000),
+    Row("PIPELINING", 5, 6000),
+    Row("", 30, 1000),
+    Row("PIPELINING", 30, 3000),
+)
+
+
+def main() -> int:
+    """Measure all rows; print the table."""
+    if sys.argv[1:2] == ["engine"]:
+        be_engine(int(sys.argv[2]), int(sys.argv[3]))
+        return 0
+    print(f"due mails of {len(BODY) // 1024} KB, {SESSIONS} sessions, mails a second, medians")
+    missed = False
+    for row in ROWS:
+        rounds = [(engine(row), queue(row)) for _ in range(ROUNDS)]
+        alone, drained = (statistics.median(rates) for rates in zip(*rounds, strict=True))
+        share = statistics.median(drained / alone for alone, drained in rounds)
+        missed = missed or share < AIM
+        print(
+            f"  {row.label:<22} engine {alone:6.0f}  queue {drained:6.0f}  ({share:.0%})",
+            flush=True,
+        )
+    return 1 if missed else 0
+
+
+def engine(row: Row) -> float:
+    """Give the rate of the engine."""
+    with sink(row) as port:
+        command = [sys.executable, __file__, "engine", str(port), str(row.mails)]
+        return float(subprocess.check_output(command))
+
+
+def queue(row: Row) -> float:
+    """Give the rate of a queue."""
+    past = int(time.time()) - 1000
+    with sink(row) as port:
+        settings = SETTINGS | {"SMTP_PORT": port, "SMTP_MAX_CONNECTIONS": SESSIONS}
+        with started(settings, fill=row.mails, due=past) as service:
+            begun = time.perf_counter()
+            waiting = first = service.ask({"getQueueList": None})["data"]["total"]
+            while waiting:
+                time.sleep(0.05)
+                waiting = service.ask({"getQueueList": None})["data"]["total"]
+            return float(first / (time.perf_counter() - begun))
+
+
+@contextmanager
+def sink(row: Row) -> Iterator[int]:
+    """Run the SMTP server; gives its port."""
+    script = str(Path(__file__).resolve().parent / "sink.py")
+    command = [sys.executable, script, "--offer", row.offer, "--delay", str(row.delay)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout
+        try:
+            yield int(server.stdout.readline())
+        finally:
+            server.kill()
+
+
+def be_engine(port: int, count: int) -> None:
+    """Be the delivery engine alone: as many mails at a time as there are sessions."""
+    from twisted.internet import reactor as installed
+    from twisted.internet.defer import Deferred
+
+    from smtpmailer.core.mime import MessageOptions, Stamp, compose
+    from smtpmailer.core.model import Address, Encryption, MailRequest, Route
+    from smtpmailer.delivery.limits import PoolLimits
+    from smtpmailer.delivery.sender import Sender
+
+    reactor: Any = installed
+    sender = Sender(reactor, 60, PoolLimits(connections=SESSIONS))
+    route = Route(host="127.0.0.1", port=port, encryption=Encryption.NONE, ehlo_name="x.example")
+    request = MailRequest(to=(Address(email="user@example.org"),), subject="s", body=BODY)
+    left = iter(range(count))
+    running = SESSIONS
+
+    def go() -> None:
+        nonlocal running
+        number = next(left, None)
+        if number is None:
+            running -= 1
+            if not running:
+                print(count / (time.perf_counter() - begun))
+                reactor.stop()
+            return
+        mail = compose(
+            request,
+            body=BODY,
+            sender=Address(email="a@example.org"),
+            files=(),
+            stamp=Stamp(unique=f"{number}", epoch_seconds=time.time()),
+            options=MessageOptions(),
+        )
+        done: Deferred[Any] = sender.send(mail, route)
+        done.addCallback(lambda _: go())
+
+    def begin() -> None:
+        for _ in range(SESSIONS):
+            go()
+
+    begun = time.perf_counter()
+    reactor.callWhenRunning(begin)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
