@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: help demo test crash fuzz lint format run venv test-tools coverage generate bench clean \
-	lock dist test-wheel deb check-packaging chroot-test container-test
+	docs check-links lock dist test-wheel deb check-packaging chroot-test container-test
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,10 +28,11 @@ test-tools: ## the servers that tests talk to (redis-server, Postfix), through a
 test: $(STAMP) test-tools ## all tests
 	$(BIN)/python -m twisted.trial tests
 
-lint: $(STAMP) ## style and types
+lint: $(STAMP) ## style, types, links of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/check_links.py
 
 format: $(STAMP) ## put the code into the house's form
 	$(BIN)/ruff check --fix .
@@ -45,8 +46,21 @@ run: $(STAMP) ## the service in the foreground, with .env (made from the example
 	$(BIN)/python scripts/make_env.py .env
 	$(BIN)/twistd --nodaemon --pidfile= smtpmailer --env .env
 
-generate: $(STAMP) ## what is made from the table of settings: schema, example, reference
+generate: $(STAMP) ## what is made of other files: schema, example, reference of settings; the picture
 	$(BIN)/python scripts/make_env_schema.py
+	$(BIN)/python scripts/make_picture.py
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs ## the documentation as a site, in build/docs; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . build/docs
+	@echo "see build/docs/docs/index.html"
+
+check-links: $(STAMP) ## the links of README and docs: broken ones, and those to other sites
+	$(BIN)/python scripts/check_links.py
+	$(BIN)/python scripts/check_links.py --external
 
 crash: $(STAMP) ## 200 rounds of random kills of a queue, and of the whole service, under load
 	QUEUE_CRASH_ROUNDS=200 $(BIN)/python -m twisted.trial tests.integration.test_queue_crash.CrashTests.test_killed_at_random_under_load \

@@ -64,7 +64,13 @@ setup(
             "ruff>=0.9",
             "types-jsonschema",
             "types-setuptools",
-        ]
+        ],
+        "docs": [
+            "furo>=2024.8",
+            "myst-parser>=4.0",
+            "sphinx>=8.0",
+            "sphinxcontrib-mermaid>=1.0",
+        ],
     },
     classifiers=[
         "Framework :: Twisted",

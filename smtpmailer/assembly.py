@@ -11,12 +11,13 @@ import attrs
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 
+from smtpmailer.account_parts import AccountsDesk
 from smtpmailer.census import ServiceTally
 from smtpmailer.core.board import Field, Seat
 from smtpmailer.core.settings import Settings
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.delivery.counted import CountedSender
-from smtpmailer.door_parts import TlsDoor, build_auth, pool_limits, protocol_limits
+from smtpmailer.door_parts import TlsDoor, build_auth, protocol_limits
 from smtpmailer.front_parts import Front, Ground, build_front, find_machine_name
 from smtpmailer.garbage import GarbageCollector
 from smtpmailer.keysfile import load_keys
@@ -29,6 +30,7 @@ from smtpmailer.processes.sharing import Shared
 from smtpmailer.protocol import JsonFactory
 from smtpmailer.queue_parts import RunnerPart, build_runner, open_queue
 from smtpmailer.reloading import Reloader
+from smtpmailer.remembering_parts import build_remembering
 from smtpmailer.stores.shared_counters import SharedCounters
 from smtpmailer.switch import Switch
 from smtpmailer.threads import Threads
@@ -69,23 +71,22 @@ class Assembly:
     def __init__(self, settings: Settings, reactor: Any, place: Place) -> None:
         """Read keys, certificate and schemas; raises OperatorError."""
         # Importing it installs a reactor, so not before there is one.
-        from smtpmailer.delivery.sender import Sender  # noqa: PLC0415
+        from smtpmailer.sender_parts import build_sender  # noqa: PLC0415
 
         self._reactor = reactor
         self._place = place
         self._pace = Pacer(reactor).turn
         self._threads = Threads(reactor, name="smtpmailer", size=8)
-        self._sender = Sender(
-            reactor,
-            settings.smtp_delivery_limit,
-            pool_limits(settings),
-            pace=self._pace,
+        self._sender = build_sender(
+            settings, reactor, self._threads, pace=self._pace, rates=place.shared.paces
         )
+        self._remembering = build_remembering(settings, self._sender.paces, self._threads, reactor)
         self._redis = _redis(settings, reactor, resets=place.first)
         link = self._redis.redis if self._redis else None
         self.queue = open_queue(settings, reactor, link) if settings.mailer_queue else None
         self._auth = build_auth(settings, reactor, place.shared.rates)
         self._tls = TlsDoor(settings)
+        self._accounts = AccountsDesk(settings, find_machine_name())
         self._metrics = _metrics(settings, reactor)
         self._ground = self._make_ground()
         front = build_front(settings, self._ground)
@@ -123,6 +124,7 @@ class Assembly:
             self._auth.threads,
             *(self._redis.services if self._redis else ()),
             *(self.queue.services if self.queue else ()),
+            self._remembering,
             Part("deliveries", stop=self._sender.drain),
             *self._queue_services(),
             self.reloader,
@@ -147,7 +149,7 @@ class Assembly:
 
         watched = Watched(
             factory=self.factory,
-            sessions=lambda: self._sender.sessions,
+            sender=self._sender,
             queue=self.queue,
             runner=self._runner,
             redis=self._redis.redis if self._redis else None,
@@ -159,10 +161,12 @@ class Assembly:
 
         Connections stay open, and requests that run are carried out as they began.
         """
-        keys = load_keys(settings)
+        keys, accounts = load_keys(settings), self._accounts.read(settings)
         front = build_front(settings, self._ground)
         self._tls.use(settings)
         self._auth.auth.use(keys)
+        self._accounts.use(accounts)
+        self._sender.use_rate(settings.smtp_rate_limit)
         self._switch.current = front.dispatcher
         if self._runner is not None and front.postman is not None:
             self._runner.runner.use(front.postman)
@@ -182,6 +186,7 @@ class Assembly:
             redis=redis.redis if redis else None,
             queue=self.queue,
             machine_name=find_machine_name(),
+            accounts=self._accounts,
         )
 
     def _make_runner(self, settings: Settings, front: Front) -> RunnerPart | None:
@@ -199,9 +204,14 @@ class Assembly:
         return (Lookout(store, ready, clock=self._reactor, now=time.time),)
 
     def _reloads(self, settings: Settings) -> tuple[Any, ...]:
-        return (*self._auth.reloads(settings), *self._tls.reloads(settings))
+        return (
+            *self._auth.reloads(settings),
+            *self._tls.reloads(settings),
+            *self._accounts.reloads(settings),
+        )
 
     def _drain(self) -> Deferred[None]:
+        self._sender.hurry()
         if self._runner is not None:
             # No mail is claimed while requests end; its own turn to be waited for comes later.
             self._runner.stopService()

@@ -56,6 +56,7 @@ _READING: Final = frozenset(
         "getQueuedMail",
         "getFailedList",
         "getFailedMail",
+        "getMailHistory",
         "getTemplateList",
         "getTemplate",
     }

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 
+from smtpmailer.accountsfile import load_accounts
 from smtpmailer.core import envfile
 from smtpmailer.core.settings import OPTIONS, Settings
 from smtpmailer.core.settings_reading import from_values
@@ -26,7 +27,6 @@ DEFAULT_ENV: Final = ".env"
 _FILE_SUFFIX: Final = "_FILE"
 #: No configuration is larger; a device or a log named by mistake is.
 _LARGEST_BYTES: Final = 1024 * 1024
-_OTHERS_MAY_READ: Final = stat.S_IRGRP | stat.S_IROTH
 
 
 def load(env_path: str | None, base_path: str | None, environ: Mapping[str, str]) -> Settings:
@@ -70,6 +70,7 @@ def file_faults(settings: Settings) -> list[str]:
         *_ssl_faults(settings),
         *_keys_faults(settings),
         *_readable("SMTP_CA_FILE", settings.smtp_ca_file),
+        *_accounts_faults(settings),
         *_readable("REDIS_CA_FILE", settings.redis_ca_file if settings.redis_enable else ""),
         *_queue_faults(settings),
         *_template_faults(settings),
@@ -112,7 +113,7 @@ class Gathered:
         """Read an env file, warning when others can read its secrets."""
         try:
             self._values.update(envfile.parse(_read(path), environ))
-            mode = stat.S_IMODE(path.stat().st_mode)
+            found = path.stat()
         except EnvFileError as error:
             raise EnvFileError("\n".join(f"{path}: {x}" for x in str(error).split("\n"))) from None
         except (OSError, ValueError) as error:
@@ -121,7 +122,8 @@ class Gathered:
             raise EnvFileError(f"{path}: cannot read the env file: {_why(error)}") from None
         self._secret_files.append(str(path.absolute()))
         secrets = [key for key, option in OPTIONS.items() if option.secret]
-        if mode & _OTHERS_MAY_READ and any(self._values.get(key) for key in secrets):
+        if _others_may_read(found) and any(self._values.get(key) for key in secrets):
+            mode = stat.S_IMODE(found.st_mode)
             self._warnings.append(
                 f"{path} holds secrets, and others may read it (mode {mode:04o}); chmod 600 it"
             )
@@ -183,6 +185,16 @@ def _read(path: Path) -> str:
     return content.decode("utf-8")
 
 
+def _others_may_read(file: os.stat_result) -> bool:
+    """Whether a file is open to more than its owner.
+
+    One of another owner that we read as members of its group, as a package installs it, is not.
+    """
+    through_group = file.st_uid != os.geteuid() and file.st_gid == os.getegid()
+    others = stat.S_IROTH if through_group else stat.S_IRGRP | stat.S_IROTH
+    return bool(file.st_mode & others)
+
+
 def _why(error: Exception) -> str:
     """Say what went wrong without the file's content, which may be secret."""
     if isinstance(error, UnicodeDecodeError):
@@ -200,6 +212,14 @@ def _ssl_faults(settings: Settings) -> Iterator[str]:
 def _keys_faults(settings: Settings) -> Sequence[str]:
     try:
         load_keys(settings)
+    except SettingsError as error:
+        return error.faults
+    return ()
+
+
+def _accounts_faults(settings: Settings) -> Sequence[str]:
+    try:
+        load_accounts(settings)
     except SettingsError as error:
         return error.faults
     return ()

@@ -120,6 +120,7 @@ def pool_limits(settings: Settings) -> PoolLimits:
         mails_per_connection=settings.smtp_max_messages_per_connection,
         idle_seconds=settings.smtp_idle_timeout,
         depth=settings.smtp_pipeline_depth,
+        rate=settings.smtp_rate_limit,
     )
 
 

@@ -45,11 +45,14 @@ __all__ = [
     "SmtpMailerError",
     "SmtpProtocolError",
     "SmtpRefusedError",
+    "SmtpTokenRefusedError",
     "StoreError",
     "TemplateExistsError",
     "TemplatesOffError",
     "ThreadsStoppedError",
     "TlsConfigError",
+    "TokenError",
+    "UnknownAccountError",
 ]
 
 
@@ -175,6 +178,15 @@ class TlsConfigError(OperatorError):
     """A certificate, key or trust file can't be used; the text names file and setting."""
 
 
+class UnknownAccountError(OperatorError):
+    """A mail that waits names an account which is not there any more; ``name`` is the account."""
+
+    def __init__(self, name: str) -> None:
+        """Word it, with the setting concerned."""
+        super().__init__(f"there is no account {name!r} in SMTP_ACCOUNTS_FILE (any more)")
+        self.name = name
+
+
 class ServiceAnswerError(ClientError):
     """The service answered a request with an error; ``answer`` is the whole answer."""
 
@@ -207,8 +219,11 @@ class ServiceProtocolError(OperatorError):
 class RemoteError(SmtpMailerError):
     """An SMTP server, or the way to it, failed; the text is clean and holds no secret.
 
-    ``code`` is the reply's (0 without one), ``enhanced`` its RFC 3463 code or empty.
+    ``code`` is the reply's (0 without one), ``enhanced`` its RFC 3463 code or empty. ``dialogue``
+    is what was said (see ``core.dialogue``) on a session that ended before it was ready.
     """
+
+    dialogue: tuple[str, ...] = ()
 
     def __init__(self, text: str, *, code: int = 0, enhanced: str = "") -> None:
         """Keep the text and the reply's codes."""
@@ -223,6 +238,10 @@ class SmtpConnectError(RemoteError):
 
 class SmtpLoginError(RemoteError):
     """The server refused the login, or offers none that can be used; the operator's to mend."""
+
+
+class SmtpTokenRefusedError(SmtpLoginError):
+    """The server refused a login with an access token; with another one it may not."""
 
 
 class SmtpLostError(RemoteError):
@@ -240,6 +259,10 @@ class SmtpRefusedError(RemoteError):
         """Keep what was refused."""
         super().__init__(text, code=code, enhanced=enhanced)
         self.stage = stage
+
+
+class TokenError(SmtpMailerError):
+    """No OAuth 2.0 access token could be had, or what came is none; the text says why."""
 
 
 class CipherError(OperatorError):

@@ -13,8 +13,9 @@ from typing import Final
 import attrs
 from twisted.internet.defer import Deferred
 
+from smtpmailer.account_parts import AccountsDesk
+from smtpmailer.accountsfile import default_route
 from smtpmailer.core.mime import MessageOptions, Stamp
-from smtpmailer.core.model import Route
 from smtpmailer.core.requests import MailParser
 from smtpmailer.core.schemas import Schema
 from smtpmailer.core.settings import Settings
@@ -43,7 +44,8 @@ class Ground:
     """What stays while settings change.
 
     ``auth`` counts when MAILER_AUTH is on. ``redis`` and ``queue`` are there when they are on.
-    ``machine_name`` is what SMTP servers are told where SMTP_EHLO_NAME is empty.
+    ``machine_name`` is what SMTP servers are told where SMTP_EHLO_NAME is empty. ``accounts`` holds
+    those that there are now.
     """
 
     threads: IThreads
@@ -54,6 +56,7 @@ class Ground:
     redis: IRedis | None
     queue: QueueGround | None
     machine_name: str
+    accounts: AccountsDesk
 
 
 @attrs.frozen(kw_only=True)
@@ -70,13 +73,13 @@ def build_front(settings: Settings, ground: Ground) -> Front:
     if settings.email_template:
         templates = build_templates(settings, ground.threads, ground.redis)
     courier = Courier(
-        _mail_defaults(settings, ground.machine_name),
-        attachments=_attachments(settings, ground.threads),
+        _mail_defaults(settings, ground),
+        attachments=_attachments(settings, ground),
         sender=ground.sender,
         threads=ground.threads,
         templates=templates.templates if templates else None,
     )
-    parser = MailParser(load_schema("sendMail"), mail_limits(settings))
+    parser = MailParser(load_schema("sendMail"), mail_limits(settings), ground.accounts.current)
     queue = None
     if ground.queue is not None:
         schema = Schema(load_schema("updateQueuedMail"))
@@ -108,18 +111,7 @@ def _stamp() -> Stamp:
     return Stamp(unique=secrets.token_hex(8), epoch_seconds=time.time())
 
 
-def _mail_defaults(settings: Settings, machine_name: str) -> MailDefaults:
-    route = Route(
-        host=settings.smtp_host,
-        port=settings.smtp_port,
-        encryption=settings.smtp_encryption,
-        user=settings.smtp_user,
-        password=settings.smtp_password,
-        ehlo_name=settings.smtp_ehlo_name or machine_name,
-        verify=settings.smtp_tls_verify,
-        ca_file=settings.smtp_ca_file,
-        timeout=settings.mailer_timeout,
-    )
+def _mail_defaults(settings: Settings, ground: Ground) -> MailDefaults:
     options = MessageOptions(
         html=settings.mail_html,
         charset=settings.mail_charset,
@@ -130,7 +122,8 @@ def _mail_defaults(settings: Settings, machine_name: str) -> MailDefaults:
         from_email=settings.mail_from_addr,
         from_name=settings.mail_from_name,
         options=options,
-        route=route,
+        route=default_route(settings, ground.machine_name),
+        accounts=ground.accounts.current,
     )
 
 
@@ -142,13 +135,13 @@ def find_machine_name() -> str:
     )
 
 
-def _attachments(settings: Settings, threads: IThreads) -> Attachments:
+def _attachments(settings: Settings, ground: Ground) -> Attachments:
     queue = (settings.queue_dir, settings.queue_process_dir, settings.queue_failed_dir)
-    own = queue if settings.mailer_queue else ()
+    own = (*settings.secret_files, *(queue if settings.mailer_queue else ()))
     return Attachments(
-        threads,
+        ground.threads,
         directories=settings.attachment_dirs,
-        forbidden=(*settings.secret_files, *own),
+        forbidden=lambda: (*own, *ground.accounts.files()),
         limit_bytes=settings.mail_max_size or sys.maxsize,
     )
 

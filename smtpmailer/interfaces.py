@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from smtpmailer.core.documents import Document
     from smtpmailer.core.grants import Grant
+    from smtpmailer.core.lookup import Wanted
     from smtpmailer.core.model import (
         DeliveryResult,
         FilePart,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
     from smtpmailer.core.queued import (
         Buried,
+        FoundMail,
         MailDocument,
         Page,
         Recovered,
@@ -45,6 +47,7 @@ __all__ = [
     "ICounters",
     "IDeadLetters",
     "IDispatcher",
+    "IMailSearch",
     "IQueue",
     "IQueueRun",
     "IQueueStore",
@@ -113,6 +116,7 @@ class ISender(Interface):
         at the latest when the whole-delivery limit has passed. Never retries, except once on a new
         session where the server certainly did not take the mail: when the session was a kept one
         and ended before the mail had begun, or the server fails at PIPELINING or CHUNKING.
+        A mail of the queue (not ``urgent``) may come back untried, see ``again_in``.
         """
 
 
@@ -276,6 +280,16 @@ class IDeadLetters(Interface):
 
     def clear_failed() -> Deferred[int]:
         """Remove all dead letters; fires with their number."""
+
+
+class IMailSearch(Interface):
+    """Finds a mail wherever a queue has it, and changes nothing."""
+
+    def find(wanted: Wanted) -> Deferred[FoundMail]:
+        """Fire with a mail that waits, is claimed, is a dead letter, or is in quarantine.
+
+        Fails with NoSuchMailError when it is nowhere, StoreError when that can't be told now.
+        """
 
 
 class IRedis(Interface):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -18,9 +17,9 @@ from smtpmailer.dispatcher import REQUESTS
 from smtpmailer.errors import SettingsError
 from smtpmailer.schemafiles import load_schema
 
-__all__ = ["load_keys"]
+__all__ = ["load_keys", "read_private_json"]
 
-#: No file of keys is larger; a device or a log named by mistake is.
+#: No such file is larger; a device or a log named by mistake is.
 _LARGEST_BYTES: Final = 2**20
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -40,7 +39,7 @@ def load_keys(settings: Settings) -> tuple[Key, ...]:
         return own
     try:
         schema = Schema(load_schema("keys"))
-        return own + read_keys(_read(Path(path)), schema, REQUESTS)
+        return own + read_keys(read_private_json(path), schema, REQUESTS)
     except OSError as error:
         faults = [f"cannot be read: {error.strerror}"]
     except ValueError as error:
@@ -50,8 +49,11 @@ def load_keys(settings: Settings) -> tuple[Key, ...]:
     raise SettingsError([f"MAILER_KEYS_FILE = {path}: {fault}" for fault in faults]) from None
 
 
-def _read(path: Path) -> Any:
-    """Read the file's JSON; raises OSError, or ValueError that says what is wrong."""
+def read_private_json(path: str) -> Any:
+    """Read the JSON of a file that nobody but its owner may have access to.
+
+    Raises OSError, or ValueError that says what is wrong.
+    """
     # O_NONBLOCK: a FIFO must not hold up the start.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -67,6 +69,6 @@ def _read(path: Path) -> Any:
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        # The text itself stays out of the fault: it holds hashes.
+        # The text itself stays out of the fault: it holds secrets.
         where = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"malformed JSON at {where}: {error.msg}") from None

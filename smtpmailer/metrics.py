@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -44,12 +44,14 @@ class Figure:
     """A figure that some part keeps: its name, what it means, and how to get it.
 
     ``read`` gives a number, or pairs of the label ``labelled`` and a number; None leaves it out.
+    ``counts``: it only ever grows, and is called ``_total``.
     """
 
     name: str
     meaning: str
     read: Callable[[], float | Iterable[tuple[str, float]] | None]
     labelled: str = ""
+    counts: bool = False
 
 
 class _Figures(Collector):
@@ -64,7 +66,8 @@ class _Figures(Collector):
             value = figure.read()
             if value is None:
                 continue
-            family = GaugeMetricFamily(
+            kind = CounterMetricFamily if figure.counts else GaugeMetricFamily
+            family = kind(
                 figure.name, figure.meaning, labels=[figure.labelled] if figure.labelled else None
             )
             for label, number in [("", value)] if isinstance(value, int | float) else value:
@@ -157,6 +160,8 @@ class Metrics:
         if isinstance(result, Failure):
             self._mails.labels("failed").inc()
             return
+        if result.again_in is not None:
+            return  # It was not tried.
         self._mails.labels("sent" if result.delivered else "failed").inc()
         self._delivery_seconds.observe(result.seconds)
         for recipient in result.outcomes:

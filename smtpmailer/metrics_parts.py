@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.service import IService
@@ -15,8 +15,12 @@ from smtpmailer.errors import StoreError
 from smtpmailer.health import HealthPort, make_site
 from smtpmailer.interfaces import IRedis
 from smtpmailer.metrics import Figure, Metrics
+from smtpmailer.metrics_sending import sending_figures
 from smtpmailer.protocol import JsonFactory
 from smtpmailer.queue_parts import QueueGround, RunnerPart
+
+if TYPE_CHECKING:
+    from smtpmailer.delivery.sender import Sender
 
 __all__ = ["Watched", "figures_of", "health_port"]
 
@@ -26,7 +30,7 @@ class Watched:
     """The parts of a process that keep figures; None is a part that it does not have."""
 
     factory: JsonFactory
-    sessions: Callable[[], int]
+    sender: Sender
     queue: QueueGround | None
     runner: RunnerPart | None
     redis: IRedis | None
@@ -72,7 +76,10 @@ def _figures(watched: Watched) -> Iterable[Figure]:
     yield Figure(
         "smtpmailer_buffered_bytes", "Size of all these requests", lambda: load.buffered_bytes
     )
-    yield Figure("smtpmailer_smtp_sessions", "Open sessions with servers", watched.sessions)
+    yield Figure(
+        "smtpmailer_smtp_sessions", "Open sessions with servers", lambda: watched.sender.sessions
+    )
+    yield from sending_figures(watched.sender.paces, watched.sender.reach)
     runner, redis = watched.runner, watched.redis
     if runner is not None:
         yield Figure(

@@ -18,16 +18,17 @@ from twisted.python.failure import Failure
 from smtpmailer.core.cron import next_after
 from smtpmailer.core.retry import RetryPolicy
 from smtpmailer.core.settings import Settings
-from smtpmailer.interfaces import Handler, ICounters, IDeadLetters, IQueue, IRedis
+from smtpmailer.interfaces import Handler, ICounters, IDeadLetters, IMailSearch, IQueue, IRedis
 from smtpmailer.lifecycle import Part
 from smtpmailer.queue_stores import cipher_of, open_stores
 from smtpmailer.runner import QueueRunner, RunPlan
 from smtpmailer.services.deadletters import DeadLetterService
+from smtpmailer.services.explaining import ExplainService
 from smtpmailer.services.mail import Requeue
 from smtpmailer.services.postman import Postman, PostmanTools
 from smtpmailer.services.queue import QueueService, QueueTools
 from smtpmailer.services.traffic import Traffic
-from smtpmailer.stores.sealed import SealedDeadLetters, SealedQueueStore
+from smtpmailer.stores.sealed import SealedDeadLetters, SealedQueueStore, SealedSearch
 from smtpmailer.zones import local_zone
 
 __all__ = [
@@ -52,6 +53,7 @@ class QueueGround:
 
     store: IQueue
     letters: IDeadLetters
+    search: IMailSearch
     lists_when_empty: bool
     ahead: int
     traffic: Traffic
@@ -77,6 +79,7 @@ def open_queue(settings: Settings, reactor: Any, redis: IRedis | None = None) ->
     return QueueGround(
         store=store,
         letters=SealedDeadLetters(stores.dead, cipher),
+        search=SealedSearch(stores.search, cipher),
         lists_when_empty=stores.lists_when_empty,
         ahead=settings.queue_concurrency if stores.claims_ahead else 0,
         traffic=Traffic(store, settings.queue_concurrency, clock=reactor, now=time.time),
@@ -107,8 +110,9 @@ def build_queue_front(
     )
     queue = QueueService(ground.store, tools, lists_when_empty=ground.lists_when_empty)
     letters = DeadLetterService(ground.letters, ground.store.is_name)
+    explain = ExplainService(ground.search, ground.store, time.time)
     return QueueFront(
-        handlers={**queue.handlers(), **letters.handlers()},
+        handlers={**queue.handlers(), **letters.handlers(), **explain.handlers()},
         requeue=Requeue(store=ground.store, policy=policy, now=time.time, jitter=random.random),
         postman=postman,
     )

@@ -15,7 +15,7 @@ from twisted.internet.defer import succeed
 
 from smtpmailer.core.names import file_name, name_of_file
 from smtpmailer.core.settings import Settings
-from smtpmailer.interfaces import IDeadLetters, IQueue, IRedis
+from smtpmailer.interfaces import IDeadLetters, IMailSearch, IQueue, IRedis
 from smtpmailer.lifecycle import Part
 from smtpmailer.stores.carrying import Place
 from smtpmailer.stores.content import encode
@@ -49,6 +49,7 @@ class QueueStores:
 
     queue: IQueue
     dead: IDeadLetters
+    search: IMailSearch
     services: tuple[IService, ...] = ()
     lists_when_empty: bool
     claims_ahead: bool
@@ -59,7 +60,11 @@ def open_stores(settings: Settings, reactor: Any, redis: IRedis | None) -> Queue
     if redis is not None and settings.redis_store_queue:
         shared = open_redis_queue(settings, reactor, redis)
         return QueueStores(
-            queue=shared.store, dead=shared.dead, lists_when_empty=False, claims_ahead=False
+            queue=shared.store,
+            dead=shared.dead,
+            search=shared.search,
+            lists_when_empty=False,
+            claims_ahead=False,
         )
     threads = Threads(reactor, name="smtpmailer-queue", size=8)
     files = make_file_queue(
@@ -71,6 +76,7 @@ def open_stores(settings: Settings, reactor: Any, redis: IRedis | None) -> Queue
     return QueueStores(
         queue=files.store,
         dead=files.dead,
+        search=files.search,
         services=(Part("queue threads", start=threads.start, stop=threads.stop),),
         lists_when_empty=True,
         claims_ahead=True,

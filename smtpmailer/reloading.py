@@ -24,12 +24,13 @@ class Reloadable:
     """What is made of files. ``what`` names it for the log.
 
     ``apply`` reads them and puts the new in place of the old, or raises OperatorError: the old
-    stays then.
+    stays then. ``more`` gives files that were named by what was read last.
     """
 
     what: str
     files: tuple[str, ...]
     apply: Callable[[], None]
+    more: Callable[[], tuple[str, ...]] = tuple
 
 
 class Reloader(Service):
@@ -71,17 +72,24 @@ class Reloader(Service):
     def reload(self) -> None:
         """Read everything again, whether or not it has changed."""
         for item in self._items:
-            self._states[item.what] = _state(item)
             self._apply(item)
 
     def _look(self) -> None:
         for item in self._items:
             state = _state(item)
             if state != self._states[item.what]:
-                self._states[item.what] = state
                 self._apply(item)
 
     def _apply(self, item: Reloadable) -> None:
+        # Before it is read: what changes meanwhile is read again.
+        before = {path: _file_state(path) for path in _paths(item)}
+        self._try(item)
+        # It may name other files now.
+        self._states[item.what] = tuple(
+            before[path] if path in before else _file_state(path) for path in _paths(item)
+        )
+
+    def _try(self, item: Reloadable) -> None:
         try:
             item.apply()
         except OperatorError as error:
@@ -98,7 +106,11 @@ class Reloader(Service):
 
 def _state(item: Reloadable) -> _State:
     """Tell one state of the files from another."""
-    return tuple(map(_file_state, item.files))
+    return tuple(map(_file_state, _paths(item)))
+
+
+def _paths(item: Reloadable) -> tuple[str, ...]:
+    return (*item.files, *item.more())
 
 
 def _file_state(path: str) -> tuple[int, int, int, int] | None:

@@ -121,5 +121,14 @@ def _refusal(recipient: str, outcome: Outcome, code: int, reply: str) -> Deliver
     )
     reason = f"SMTP Error: The following recipients failed: {recipient}: {code} {reply}"
     return DeliveryResult(
-        outcomes=(each,), reason=reason, server="smtp.example.com:587", seconds=0.213
+        outcomes=(each,),
+        reason=reason,
+        server="smtp.example.com:587",
+        seconds=0.213,
+        dialogue=(
+            "C: MAIL FROM:<app@example.com> SIZE=412",
+            "S: 250 2.1.0 ok",
+            f"C: RCPT TO:<{recipient}>",
+            f"S: {code} {reply}",
+        ),
     )

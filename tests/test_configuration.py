@@ -7,6 +7,7 @@ import base64
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -195,6 +196,19 @@ class LoadTests(_Case):
         ):
             made = configuration.load(self.write(text, mode=mode), None, {})
             self.assertEqual(any("chmod 600" in line for line in made.warnings), warned, mode)
+
+    def test_one_that_we_read_through_its_group_alone_is_not(self) -> None:
+        """As a package installs it: root's, with the group of the service's user."""
+        file = Path(self.write(_LEAST, mode=0o640))
+        self.patch(os, "geteuid", lambda: file.stat().st_uid + 1)
+        for group, warned in ((file.stat().st_gid, False), (file.stat().st_gid + 1, True)):
+            self.patch(os, "getegid", partial(int, group))
+            made = configuration.load(str(file), None, {})
+            self.assertEqual(any("chmod 600" in line for line in made.warnings), warned, group)
+        file.chmod(0o644)
+        self.patch(os, "getegid", lambda: file.stat().st_gid)
+        made = configuration.load(str(file), None, {})
+        self.assertTrue(any("chmod 600" in line for line in made.warnings))
 
 
 class FaultTests(_Case):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -243,6 +243,22 @@ class AuthTests(_DispatcherCase):
             refused = self.ask(dispatcher, '{"sendMail":1,"auth":"limited","id":4}')
         self.assertEqual(refused, {**_refused("unauthorized request"), "id": 4})
         self.assertEqual([event["why"] for event in events], ["not its sender"])
+
+    def test_each_request_has_a_number_that_log_lines_and_handlers_have(self) -> None:
+        with capturedLogs() as events:
+            self.ask(self.open, '{"nope":1}')
+            self.ask(self.open, '{"ping":1}')
+            self.open.reject(FramingError("x"), _PEER)
+            self.ask(self.open, '{"nope":1}')
+        self.assertEqual([event["request"] for event in events], [1, 3, 4])
+        self.assertEqual([arguments.request for arguments in self.seen], [2])
+        self.assertEqual(
+            [formatEvent(event) for event in events[:2]],
+            [
+                f"unknown request 1, 'nope', from {_PEER}",
+                f"input from {_PEER} (request 3) refused: 'x'",
+            ],
+        )
 
     def test_a_connection_is_judged_by_its_own_standing(self) -> None:
         document, standing = read(b'{"ping":1,"auth":"right"}'), Standing()

@@ -26,6 +26,7 @@ ALLOWED = {
     "census": ("core", "errors"),
     "tlsport": ("core", "errors"),
     "reloading": ("errors",),
+    "smallfiles": (),
     "pipeline": ("interfaces", "core", "errors"),
     "alarm": (),
     "processes": (
@@ -47,7 +48,15 @@ ALLOWED = {
     "client_common": ("errors",),
     "client_twisted": ("client_common", "coroutines", "errors"),
     "stores": ("stores", "interfaces", "core", "errors", "coroutines", "threads"),
-    "delivery": ("delivery", "alarm", "interfaces", "core", "errors", "coroutines"),
+    "delivery": (
+        "delivery",
+        "alarm",
+        "smallfiles",
+        "interfaces",
+        "core",
+        "errors",
+        "coroutines",
+    ),
 }
 #: What the core never imports: it has no I/O, clock or randomness.
 WORLD = {"os", "socket", "time", "random", "secrets", "pathlib", "threading", "twisted", "io"}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -163,6 +164,20 @@ class MetricsTests(SynchronousTestCase):
         self.failureResultOf(sent, RuntimeError)
         self.assertEqual(self.figure("smtpmailer_deliveries_in_flight"), 0)
         self.assertEqual(self.figure("smtpmailer_mails_total", outcome="failed"), 1)
+
+    def test_a_mail_that_was_not_tried_is_no_attempt(self) -> None:
+        sent = self.sender.send(MAIL, ROUTE)
+        self.deliveries.waiting[-1].callback(attrs.evolve(result(Outcome.TEMPORARY), again_in=1.0))
+        self.successResultOf(sent)
+        self.assertEqual(self.figure("smtpmailer_deliveries_in_flight"), 0)
+        self.assertIsNone(self.figure("smtpmailer_mails_total", outcome="failed"))
+        self.assertEqual(self.figure("smtpmailer_delivery_seconds_count"), 0)
+
+    def test_what_only_grows_is_a_counter(self) -> None:
+        figure = Figure("some_events", "e", lambda: [("x", 3)], "kind", counts=True)
+        text = Metrics.of([figure]).decode()
+        self.assertIn("# TYPE some_events_total counter\n", text)
+        self.assertIn('\nsome_events_total{kind="x"} 3.0\n', text)
 
     def test_figures_of_other_parts_are_in_the_same_form(self) -> None:
         figures: dict[str, float] = {"a": 2, "b": 3}

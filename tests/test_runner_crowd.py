@@ -61,9 +61,9 @@ class CrowdTests(CrowdCase):
         self.put_many(20, STALLED)
         self.put_many(1, HEALTHY, NOW + 30)
         self.start()
-        self.pass_time(29.5)
+        self.pass_time(29)
         self.assertEqual(self.server.sent_to(HEALTHY), 0)
-        self.pass_time(1.5)
+        self.pass_time(2)
         self.assertEqual(self.server.sent_to(HEALTHY), int(self.at_once))
 
     def test_several_servers_that_stall_leave_room_for_others(self) -> None:

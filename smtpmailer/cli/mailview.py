@@ -1,28 +1,47 @@
 # SPDX-License-Identifier: MIT
-"""A queued mail as text for people: headers, history, body."""
+"""A mail of the queue as text for people: headers, history, body."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from email.utils import formataddr
 from typing import Any
 
 from smtpmailer.cli.tables import clean, clean_lines, local_time
 
-__all__ = ["mail_view", "recipient_count", "recipients_of"]
+__all__ = ["history_view", "mail_view", "recipient_count", "recipients_of"]
 
 _LISTS = ("to", "ccList", "bccList")
+_PLACES = {
+    "waiting": "waits in the queue",
+    "sending": "is claimed, to be sent",
+    "dead": "is a dead letter",
+    "quarantine": "is in quarantine",
+}
 
 
 def mail_view(name: str, mail: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
     """Give the whole view; ``detail`` is that of the request that answered with the mail."""
-    fields = [("Name", name), *_fields(mail), *_state(detail)]
-    width = max(len(label) for label, _ in fields) + 1
-    lines = [f"{label + ':':<{width}} {clean(text)}" for label, text in fields if text]
+    lines = [*_table([("Name", name), *_fields(mail), *_state(detail)])]
     lines += _attempts(detail.get("attempts") or ())
     if isinstance(mail.get("body"), str):
         lines += ["", clean_lines(mail["body"])]
     return "\n".join(lines)
+
+
+def history_view(history: Mapping[str, Any]) -> str:
+    """Give the history of a mail as ``getMailHistory`` answers it."""
+    place = str(history["place"])
+    fields = [
+        ("Mail", str(history["mailId"])),
+        ("Name", str(history["queueName"])),
+        ("State", _PLACES.get(place, place)),
+        ("Waits for", str(history["waitsFor"])),
+        *_fields(history),
+        *_state(history),
+        ("Crashes", str(history["crashes"] or "")),
+    ]
+    return "\n".join([*_table(fields), *_attempts(history["attempts"])])
 
 
 def recipients_of(mail: Mapping[str, Any]) -> list[str]:
@@ -35,17 +54,26 @@ def recipient_count(mail: Mapping[str, Any]) -> int:
     return len(recipients_of(mail))
 
 
+def _table(fields: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Give a line for each field that has a text."""
+    width = max(len(label) for label, _ in fields) + 1
+    for label, text in fields:
+        if text:
+            yield f"{label + ':':<{width}} {clean(text)}"
+
+
 def _fields(mail: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     sender = (mail.get("fromName"), mail.get("fromEmail"))
     yield "From", _address([sender[1] or "", sender[0] or ""]) if any(sender) else ""
     labels = {"to": "To", "ccList": "Cc", "bccList": "Bcc", "replyTo": "Reply-To"}
     for key, label in labels.items():
         yield label, ", ".join(_address(item) for item in _items(mail.get(key)))
-    yield "Subject", str(mail.get("subject", ""))
+    yield "Subject", str(mail.get("subject") or "")
     yield "Template", str(mail.get("useTemplate", ""))
     for key, label in (("attachments", "Attached"), ("embedded", "Embedded")):
         for item in _items(mail.get(key)):
             yield label, " ".join(map(str, item))
+    yield "Account", str(mail.get("account", ""))
     server = [str(mail[key]) for key in ("smtpHost", "smtpPort") if key in mail]
     more = [str(mail[key]) for key in ("smtpEncryption", "smtpUser") if key in mail]
     yield "Server", " ".join([":".join(server), *more]).strip()
@@ -70,6 +98,8 @@ def _attempts(attempts: Any) -> Iterator[str]:
         for each in attempt["recipients"]:
             said = " ".join(str(each[key]) for key in ("code", "reply") if each[key])
             yield clean(f"    {each['address']}: {each['outcome']} {said}".rstrip())
+        for line in attempt.get("dialogue", ()):
+            yield clean(f"      {line}")
 
 
 def _items(value: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import click
 from smtpmailer import __version__
 from smtpmailer.cli.config import check_config
 from smtpmailer.cli.control import reload, restart, start, stop
+from smtpmailer.cli.explain import explain
 from smtpmailer.cli.keys import generate_key, hash_password
 from smtpmailer.cli.processes import connections
 from smtpmailer.cli.queue import queue
@@ -43,6 +44,7 @@ for _command in (
     connections,
     request,
     queue,
+    explain,
     template,
     trap,
     start,

@@ -7,10 +7,10 @@ from typing import Final
 
 import attrs
 
-__all__ = ["Breaker"]
+__all__ = ["THRESHOLD", "Breaker"]
 
 #: So many failures to connect in a row make a server one that is out of reach.
-_THRESHOLD: Final = 3
+THRESHOLD: Final = 3
 
 #: Waits between probes of a server that is out of reach (seconds): the first and the longest.
 _FIRST: Final = 10.0
@@ -44,14 +44,21 @@ class Breaker:
     growing waits in between; the others are told when to come back, not all at the same moment.
     """
 
-    def __init__(self) -> None:
-        """Think well of all servers."""
+    def __init__(self, first: float = _FIRST, longest: float = _LONGEST) -> None:
+        """Think well of all servers; ``first`` and ``longest`` are the waits between probes (s)."""
+        self._first = first
+        self._longest = longest
         self._servers: dict[str, _Server] = {}
 
     def is_out_of_reach(self, server: str) -> bool:
         """Whether a server is to be tried by one mail at a time only."""
         known = self._servers.get(server)
-        return known is not None and known.failures >= _THRESHOLD
+        return known is not None and known.failures >= THRESHOLD
+
+    def failures(self, server: str) -> int:
+        """Give how many times in a row there was no connection; probes count, too."""
+        known = self._servers.get(server)
+        return 0 if known is None else known.failures
 
     def wait_until(self, server: str, now: float) -> float | None:
         """Give the time (seconds of the clock of ``now``) to come back; None to try now.
@@ -59,12 +66,12 @@ class Breaker:
         Who is told to try has to tell ``succeeded``, ``failed`` or ``untold``.
         """
         known = self._servers.get(server)
-        if known is None or known.failures < _THRESHOLD:
+        if known is None or known.failures < THRESHOLD:
             return None
         if known.probing:
-            return now + _FIRST + known.stagger()
+            return now + self._first + known.stagger()
         # A probe that lies further away was set before the clock went back.
-        if now < known.next_probe <= now + _LONGEST:
+        if now < known.next_probe <= now + self._longest:
             return known.next_probe + known.stagger()
         known.probing = True
         known.told = 0
@@ -82,14 +89,14 @@ class Breaker:
     def failed(self, server: str, now: float) -> None:
         """Remember that none did."""
         known = self._servers.setdefault(server, _Server())
-        if known.failures >= _THRESHOLD and not known.probing:
+        if known.failures >= THRESHOLD and not known.probing:
             # One of many that were under way when it went out of reach: nothing new.
             return
         known.failures += 1
         known.probing = False
         known.told = 0
-        growth = 2.0 ** min(max(known.failures - _THRESHOLD, 0), 10)
-        known.next_probe = now + min(_FIRST * growth, _LONGEST)
+        growth = 2.0 ** min(max(known.failures - THRESHOLD, 0), 10)
+        known.next_probe = now + min(self._first * growth, self._longest)
         if len(self._servers) > _MOST:
             # Clients may name any host: the one that was tried longest ago goes.
             del self._servers[min(self._servers, key=lambda name: self._servers[name].next_probe)]

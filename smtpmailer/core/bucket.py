@@ -7,7 +7,10 @@ from typing import Final
 
 import attrs
 
-__all__ = ["Bucket", "Lines"]
+__all__ = ["ENOUGH", "Bucket", "Lines"]
+
+#: As much of a token counts as one: who waited just long enough must not miss it by rounding.
+ENOUGH: Final = 1 - 1e-6
 
 
 @attrs.define
@@ -30,7 +33,7 @@ class Bucket:
         """Take a token; False when there is none."""
         self._left = min(self.size, self._left + max(0.0, now - self._at) * self.per_second)
         self._at = now
-        if self._left < 1:
+        if self._left < ENOUGH:
             return False
         self._left -= 1
         return True

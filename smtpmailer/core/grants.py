@@ -21,12 +21,13 @@ class Grant:
     """The limits of one key; None where there is none.
 
     ``name`` is for the log, and empty where there is only one password, or none. ``senders`` are
-    addresses and domains as ``sender_rule`` gives them.
+    addresses and domains as ``sender_rule`` gives them, ``accounts`` the names of accounts.
     """
 
     name: str = ""
     requests: frozenset[str] | None = None
     senders: frozenset[str] | None = None
+    accounts: frozenset[str] | None = None
     networks: tuple[Network, ...] | None = None
     mails_per_minute: int | None = None
 

@@ -86,6 +86,7 @@ def _key(entry: Mapping[str, Any]) -> Key:
         return entry.get(name)
 
     senders, networks, requests = chosen("from"), chosen("networks"), chosen("requests")
+    accounts = chosen("accounts")
     rate = entry.get("mailsPerMinute")
     return Key(
         hash=entry["hash"],
@@ -93,6 +94,7 @@ def _key(entry: Mapping[str, Any]) -> Key:
             name=entry["name"],
             requests=None if requests is None else frozenset(requests),
             senders=None if senders is None else frozenset(map(sender_rule, senders)),
+            accounts=None if accounts is None else frozenset(accounts),
             networks=None if networks is None else tuple(map(ipaddress.ip_network, networks)),
             mails_per_minute=None if rate is None else int(rate),
         ),

@@ -9,6 +9,9 @@ from typing import Final
 
 import attrs
 
+from smtpmailer.core.oauth import OAuth2
+from smtpmailer.core.rates import Rate
+
 __all__ = [
     "NOT_REACHED",
     "Address",
@@ -23,6 +26,7 @@ __all__ = [
     "OutgoingMail",
     "RecipientOutcome",
     "Route",
+    "RouteLimits",
     "SmtpOverrides",
 ]
 
@@ -85,7 +89,8 @@ class MailRequest:
     """A validated mail object (``sendMail``, ``queueMail``); tuples keep the client's order.
 
     Exactly one of ``body`` and ``template`` is set. ``timeout`` is in seconds, ``schedule_time``
-    in Unix seconds. ``replace_content`` maps template keys to texts.
+    in Unix seconds. ``replace_content`` maps template keys to texts. ``account`` is the name of the
+    account that the mail asks for, None where it leaves that to its sender.
     """
 
     to: tuple[Address, ...] = ()
@@ -100,6 +105,7 @@ class MailRequest:
     embedded: tuple[FilePart, ...] = ()
     from_email: str | None = None
     from_name: str | None = None
+    account: str | None = None
     smtp: SmtpOverrides = SmtpOverrides()
     timeout: int | None = None
     schedule_time: int | None = None
@@ -107,11 +113,24 @@ class MailRequest:
 
 
 @attrs.frozen(kw_only=True)
+class RouteLimits:
+    """What an account may be burdened with; 0 and None: what is configured for all.
+
+    ``connections`` is the most at a time, in each process.
+    """
+
+    connections: int = 0
+    rate: Rate | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Route:
     """Where and how a mail is handed over: one server, one account, one trust.
 
-    An empty ``user`` means no login. ``timeout`` (seconds) bounds each wait of the dialogue.
+    An empty ``user`` means no login. With ``oauth2`` the login is done with a token instead of the
+    password. ``timeout`` (seconds) bounds each wait of the dialogue.
     ``ca_file`` adds trust to the system's store; ``verify`` off trusts any certificate.
+    ``account`` is the name of the account, empty where it has none; ``limits`` are its own.
     """
 
     host: str
@@ -119,10 +138,13 @@ class Route:
     encryption: Encryption
     user: str = ""
     password: str = attrs.field(default="", repr=False)
+    oauth2: OAuth2 | None = None
     ehlo_name: str
     verify: bool = True
     ca_file: str = ""
     timeout: int = 300
+    account: str = ""
+    limits: RouteLimits = RouteLimits()
 
 
 @attrs.frozen(kw_only=True)
@@ -204,13 +226,21 @@ class DeliveryResult:
     """What became of a whole mail: one outcome per recipient, in the envelope's order.
 
     ``reason`` is empty when all were delivered, else a text that begins ``SMTP Error: ``.
-    ``server`` is ``host:port``; ``seconds`` is the time the delivery took.
+    ``server`` is ``host:port``; ``seconds`` is the time the delivery took. ``dialogue`` is what was
+    said (see ``core.dialogue``), bounded, and empty when all were delivered. ``untaken``: the
+    server certainly has nothing of the mail, whose end was not written, and another may be tried
+    at once. ``again_in``: a mail of the queue was not tried, which is no attempt, and is to come
+    again after so many seconds; 0 where it was not its turn, more where the server is out of reach.
+    None where it was tried.
     """
 
     outcomes: tuple[RecipientOutcome, ...]
     reason: str = ""
     server: str = ""
     seconds: float = 0.0
+    dialogue: tuple[str, ...] = attrs.field(default=(), repr=False)
+    untaken: bool = False
+    again_in: float | None = None
 
     @property
     def delivered(self) -> bool:

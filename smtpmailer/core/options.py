@@ -388,7 +388,7 @@ class Option:
 
     def mask(self, value: Any) -> str:
         """Give the value for people to see; a secret only as set or not."""
-        if value is None:
+        if value is None and self.default is None:
             return "(not set)"
         if self.secret:
             return "********" if value else ""

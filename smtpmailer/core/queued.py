@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,16 @@ import attrs
 
 from smtpmailer.core.queuestate import FRESH, MailState
 
-__all__ = ["Buried", "MailDocument", "Page", "Recovered", "Settlement", "StoredMail"]
+__all__ = [
+    "Buried",
+    "FoundMail",
+    "MailDocument",
+    "MailPlace",
+    "Page",
+    "Recovered",
+    "Settlement",
+    "StoredMail",
+]
 
 #: A mail object as JSON has it, or the text of an encrypted one.
 MailDocument = Mapping[str, Any] | str
@@ -52,6 +62,24 @@ class Buried:
 
     mail: StoredMail
     record: Mapping[str, Any]
+
+
+class MailPlace(enum.Enum):
+    """Where a mail is."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    DEAD = "dead"
+    QUARANTINE = "quarantine"
+
+
+@attrs.frozen(kw_only=True)
+class FoundMail:
+    """A mail and where it is; ``record`` tells why and when, where it is not to be sent."""
+
+    place: MailPlace
+    mail: StoredMail
+    record: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)

@@ -27,16 +27,23 @@ __all__ = [
 #: How many attempts a mail's history keeps in full: the first and the newest ones.
 _HISTORY: Final = 20
 
+#: Of so many of them, the newest, it keeps what was said.
+_DIALOGUES: Final = 3
+
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """One attempt: when (Unix seconds), with which server, how long, and each outcome."""
+    """One attempt: when (Unix seconds), with which server, how long, and each outcome.
+
+    ``dialogue`` is what was said (see ``core.dialogue``), as far as that is kept.
+    """
 
     at: float
     server: str
     seconds: float
     reason: str
     outcomes: tuple[RecipientOutcome, ...]
+    dialogue: tuple[str, ...] = attrs.field(default=(), repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -47,8 +54,8 @@ class MailState:
     holds the recipients that are done with, delivered or refused for good. ``in_doubt`` names
     the recipients for whom the final dot may have been sent without a known answer, and since
     when; ``doubted`` those of earlier attempts, whatever a later one came to. ``held`` says why a
-    mail waits for its operator; empty when it does not. ``crashes`` counts the processes that died
-    while they had it.
+    mail waits for its operator; empty when it does not. ``waits`` says why it was put off without
+    an attempt, empty when it was not. ``crashes`` counts the processes that died while they had it.
     """
 
     next_at: float | None = None
@@ -59,6 +66,7 @@ class MailState:
     in_doubt_since: float = 0.0
     doubted: tuple[str, ...] = ()
     held: str = ""
+    waits: str = ""
     crashes: int = 0
 
     def with_attempt(self, attempt: Attempt) -> MailState:
@@ -66,7 +74,9 @@ class MailState:
         kept = (*self.attempts, attempt)
         if len(kept) > _HISTORY:
             kept = (kept[0], *kept[-(_HISTORY - 1) :])
-        return attrs.evolve(self, attempts=kept, attempt_count=self.attempt_count + 1)
+        older = tuple(_silent(each) for each in kept[:-_DIALOGUES])
+        kept = (*older, *kept[-_DIALOGUES:])
+        return attrs.evolve(self, attempts=kept, attempt_count=self.attempt_count + 1, waits="")
 
     def settled_addresses(self) -> frozenset[str]:
         """Give the recipients that are not to be tried again."""
@@ -100,7 +110,7 @@ def updated(state: MailState) -> MailState:
 
     It is due when its new name says, also when it was held; history and settled recipients stay.
     """
-    return attrs.evolve(state, next_at=None, held="")
+    return attrs.evolve(state, next_at=None, held="", waits="")
 
 
 def state_to_json(state: MailState) -> dict[str, Any]:
@@ -121,6 +131,8 @@ def state_to_json(state: MailState) -> dict[str, Any]:
         out["doubted"] = list(state.doubted)
     if state.held:
         out["held"] = state.held
+    if state.waits:
+        out["waits"] = state.waits
     if state.crashes:
         out["crashes"] = state.crashes
     return out
@@ -141,18 +153,26 @@ def state_from_json(value: Any) -> MailState:
         in_doubt_since=float(value.get("since", 0.0)),
         doubted=tuple(str(each) for each in value.get("doubted", ())),
         held=str(value.get("held", "")),
+        waits=str(value.get("waits", "")),
         crashes=int(value.get("crashes", 0)),
     )
 
 
+def _silent(attempt: Attempt) -> Attempt:
+    return attrs.evolve(attempt, dialogue=()) if attempt.dialogue else attempt
+
+
 def _attempt_to_json(attempt: Attempt) -> dict[str, Any]:
-    return {
+    out = {
         "at": attempt.at,
         "server": attempt.server,
         "seconds": attempt.seconds,
         "reason": attempt.reason,
         "outcomes": [_outcome_to_json(outcome) for outcome in attempt.outcomes],
     }
+    if attempt.dialogue:
+        out["said"] = list(attempt.dialogue)
+    return out
 
 
 def _attempt_from_json(value: Mapping[str, Any]) -> Attempt:
@@ -162,6 +182,7 @@ def _attempt_from_json(value: Mapping[str, Any]) -> Attempt:
         seconds=float(value["seconds"]),
         reason=str(value["reason"]),
         outcomes=tuple(_outcome_from_json(each) for each in value["outcomes"]),
+        dialogue=tuple(str(each) for each in value.get("said", ())),
     )
 
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
 
+from smtpmailer.core.accounts import DEFAULT_ACCOUNT, NO_ACCOUNTS, Accounts
 from smtpmailer.core.grants import EVERYTHING, Grant
 from smtpmailer.core.model import Address, Encryption, FilePart, MailRequest, SmtpOverrides
 from smtpmailer.core.schemas import Schema
@@ -19,6 +20,7 @@ __all__ = ["Arguments", "MailLimits", "MailParser"]
 _MAX_EXACT: Final = 1e15
 #: No list of a mail but those of its recipients is longer.
 _MAX_ITEMS: Final = 1000
+_NO_OVERRIDES: Final = SmtpOverrides()
 _LISTS: Final = {
     "to",
     "ccList",
@@ -37,7 +39,7 @@ class Arguments:
     ``value`` stands beside the request's name. ``content`` is None when the request has none;
     ``has_content`` tells that from null. ``peer`` is the client's address, for the log.
     ``wants_detail`` says that a reply's ``detail`` will be shown. ``grant`` is what the client's
-    password allows.
+    password allows. ``request`` is the request's number, unique in its process, for the log.
     """
 
     value: Any = attrs.field(repr=False)
@@ -46,6 +48,7 @@ class Arguments:
     peer: str = ""
     wants_detail: bool = False
     grant: Grant = EVERYTHING
+    request: int = attrs.field(default=0, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -60,15 +63,28 @@ class MailLimits:
     sender: str = ""
 
 
+def _no_accounts() -> Accounts:
+    return NO_ACCOUNTS
+
+
 class MailParser:
     """Checks mail objects and makes MailRequests of them."""
 
-    def __init__(self, schema: Mapping[str, Any], limits: MailLimits = MailLimits()) -> None:
-        """Compile ``schema``, the content of ``schema/sendMail.json``."""
+    def __init__(
+        self,
+        schema: Mapping[str, Any],
+        limits: MailLimits = MailLimits(),
+        accounts: Callable[[], Accounts] = _no_accounts,
+    ) -> None:
+        """Compile ``schema``, the content of ``schema/sendMail.json``.
+
+        ``accounts`` gives those that a mail may name now.
+        """
         self._schema = Schema(schema)
         # Compat: what waits in a queue may have been taken by a service without these limits.
         self._stored = Schema(_without_sizes(schema))
         self._limits = limits
+        self._accounts = accounts
 
     def parse(self, document: Any) -> MailRequest:
         """Give the mail that ``document``, a JSON value, describes; of any size.
@@ -81,11 +97,13 @@ class MailParser:
     def accept(self, document: Any, grant: Grant = EVERYTHING) -> MailRequest:
         """Give the mail that a client wants to send; raises what ``parse`` does.
 
-        It has to keep to all limits, and ``grant`` to allow its sender: else NotAllowedError.
+        It has to keep to all limits, and ``grant`` to allow its sender and account: else
+        NotAllowedError.
         """
         request = self._parse(self._schema, document)
         self._check_counts(request)
         self._check_sender(request, grant)
+        self._check_account(request, grant)
         return request
 
     def accept_changed(
@@ -99,6 +117,7 @@ class MailParser:
         if changes.keys() & _LISTS:
             self._check_counts(request)
         self._check_sender(request, grant)
+        self._check_account(request, grant, chosen="account" in changes)
         return request
 
     @staticmethod
@@ -135,6 +154,24 @@ class MailParser:
         if not grant.allows_sender(sender):
             raise NotAllowedError(f"its key is not for mails from {sender or 'nobody'}")
 
+    def _check_account(self, request: MailRequest, grant: Grant, *, chosen: bool = True) -> None:
+        """Check what the mail is to go through; who may not know learns of no account.
+
+        Unless it is ``chosen`` now it need not be there any more.
+        """
+        named, own_server = request.account, request.smtp != _NO_OVERRIDES
+        if named is None and grant.accounts is None:
+            return
+        accounts = self._accounts()
+        # With a server of its own a mail goes through no account but, at most, the default one.
+        claimed = DEFAULT_ACCOUNT if named is None and own_server else named
+        if not accounts.allows(grant, claimed, request.from_email or self._limits.sender):
+            raise NotAllowedError(f"its key is not for the account {claimed or 'of this sender'}")
+        if named is not None and own_server:
+            raise RequestInvalidError({"account": ["goes with no smtp* field: leave out one"]})
+        if chosen and named is not None and named not in accounts:
+            raise RequestInvalidError({"account": ["unknown account"]})
+
 
 def _without_sizes(schema: Any) -> Any:
     """Give the schema without the limits on how long a text may be."""
@@ -161,6 +198,7 @@ def _mail(document: Mapping[str, Any]) -> MailRequest:
         embedded=tuple(_embedded(*item) for item in document.get("embedded", ())),
         from_email=document.get("fromEmail"),
         from_name=document.get("fromName"),
+        account=document.get("account"),
         smtp=_overrides(document),
         timeout=_integer(document.get("timeout")),
         schedule_time=_integer(document.get("scheduleTime")),

@@ -111,6 +111,7 @@ def after_attempt(
         seconds=result.seconds,
         reason=result.reason,
         outcomes=result.outcomes,
+        dialogue=result.dialogue,
     )
     final = (Outcome.DELIVERED, Outcome.PERMANENT)
     settled = (*state.settled, *(o for o in result.outcomes if o.outcome in final))
@@ -145,7 +146,8 @@ def after_crash(state: MailState, policy: RetryPolicy, *, failures: int, now: fl
 
     It is due at ``now``; in doubt, ten minutes after the mark at the earliest.
     """
-    state = attrs.evolve(state, crashes=state.crashes + 1, doubted=state.ever_in_doubt())
+    crashes = state.crashes + 1
+    state = attrs.evolve(state, crashes=crashes, doubted=state.ever_in_doubt(), waits="")
     if state.crashes > MAX_CRASHES:
         why = f"the service died {state.crashes} times while it had this mail"
         return Dead(state=state, failures=failures, why=why)

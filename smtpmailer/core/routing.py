@@ -1,13 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""Which server and account a mail is handed to."""
+"""Which server and account a mail is handed to, and which others when that one does not take it."""
 
 from __future__ import annotations
 
 import attrs
 
-from smtpmailer.core.model import Encryption, MailRequest, Route
+from smtpmailer.core.accounts import NO_ACCOUNTS, Accounts
+from smtpmailer.core.model import Encryption, MailRequest, Route, SmtpOverrides
 
-__all__ = ["route_for"]
+__all__ = ["route_for", "routes_for"]
+
+_NOTHING = SmtpOverrides()
+
+
+def routes_for(
+    request: MailRequest, sender: str, default: Route, accounts: Accounts = NO_ACCOUNTS
+) -> tuple[Route, ...]:
+    """Give the routes to try for a mail from ``sender``, in order; there is at least one.
+
+    A mail with ``smtp*`` fields of its own has one route, and no account but the default one that
+    they change. Raises UnknownAccountError when the mail names an account that is not there.
+    """
+    if request.smtp != _NOTHING:
+        return (route_for(request, default),)
+    name = accounts.of_sender(sender) if request.account is None else request.account
+    routes = accounts.routes(name, default)
+    if request.timeout is None:
+        return routes
+    return tuple(attrs.evolve(route, timeout=request.timeout) for route in routes)
 
 
 def route_for(request: MailRequest, default: Route) -> Route:
@@ -15,6 +35,7 @@ def route_for(request: MailRequest, default: Route) -> Route:
 
     A mail that names its own host gets its own user and password or none: the configured ones
     never leave for another server. The same holds for a mail that switches the encryption off.
+    A mail that names its own user or password does not log in with the configured token.
     Compat: on the configured host each missing field is taken from the settings.
     """
     own = request.smtp
@@ -22,6 +43,7 @@ def route_for(request: MailRequest, default: Route) -> Route:
     foreign = own.host is not None or (
         encryption is Encryption.NONE and default.encryption is not Encryption.NONE
     )
+    own_login = own.user is not None or own.password is not None
     return attrs.evolve(
         default,
         host=own.host or default.host,
@@ -29,6 +51,7 @@ def route_for(request: MailRequest, default: Route) -> Route:
         encryption=encryption,
         user=_first(own.user, "" if foreign else default.user),
         password=_first(own.password, "" if foreign else default.password),
+        oauth2=None if foreign or own_login else default.oauth2,
         timeout=request.timeout or default.timeout,
     )
 

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from smtpmailer.core.model import Encryption
+from smtpmailer.core.oauth import OAuth2
 from smtpmailer.core.options import (
     PORT,
     Base64Key,
@@ -27,6 +28,9 @@ from smtpmailer.core.options import (
     PathList,
     Text,
 )
+from smtpmailer.core.options_command import Command
+from smtpmailer.core.options_rate import MailRate
+from smtpmailer.core.rates import Rate
 from smtpmailer.core.settings_fields import OPTION
 from smtpmailer.core.settings_fields import setting as _key
 from smtpmailer.core.settings_service import ServiceSettings
@@ -89,7 +93,11 @@ class Settings(ServiceSettings):
         "Whether a mail is on stable storage before it counts as accepted.",
     )
     queue_concurrency: int = _key(
-        "queue", Number(1, 10000), 20, "Mails that are delivered from the queue at a time."
+        "queue",
+        Number(1, 10000),
+        20,
+        "Mails that are delivered from the queue at a time; up to 1.75 times as many while servers "
+        "that answer slowly hold some of them up.",
     )
     queue_send_immediately: bool = _key(
         "queue",
@@ -178,6 +186,48 @@ class Settings(ServiceSettings):
     smtp_password: str = _key(
         "smtp", Text(), "", "Password of the SMTP server; empty: no login.", secret=True
     )
+    smtp_oauth2_token_endpoint: str = _key(
+        "smtp",
+        Text(),
+        "",
+        "URL (https) of a server that gives access tokens; they take SMTP_PASSWORD's place.",
+    )
+    smtp_oauth2_client_id: str = _key("smtp", Text(), "", "Id of the client at that server.")
+    smtp_oauth2_client_secret: str = _key(
+        "smtp", Text(), "", "Secret of the client at that server.", secret=True
+    )
+    smtp_oauth2_scope: str = _key(
+        "smtp", Text(), "", "What the tokens are to be good for, with blanks between."
+    )
+    smtp_oauth2_refresh_token: str = _key(
+        "smtp",
+        Text(),
+        "",
+        "Refresh token of the user who allowed it; without one the tokens are the client's own.",
+        secret=True,
+    )
+    smtp_oauth2_token_file: str = _key(
+        "smtp",
+        Path(),
+        "",
+        "File that always holds a good access token, instead of a server; read for each login.",
+    )
+    smtp_oauth2_token_command: tuple[str, ...] = _key(
+        "smtp",
+        Command(),
+        "",
+        "Command that writes an access token, instead of a server; no shell runs it.",
+    )
+    smtp_accounts_file: str = _key(
+        "smtp", Path(), "", "JSON file of further accounts for mails to go through; mode 0600."
+    )
+    smtp_failover: str = _key(
+        "smtp",
+        Text(),
+        "",
+        "Accounts of that file, with commas between, to try when SMTP_HOST certainly did not take "
+        "a mail.",
+    )
     smtp_ca_file: str = _key(
         "smtp", Path(), "", "PEM file of authorities to trust besides those of the system."
     )
@@ -204,8 +254,19 @@ class Settings(ServiceSettings):
         "Connections that each process has to one SMTP server with one account at a time; to all "
         "servers together ten times as many.",
     )
+    smtp_rate_limit: Rate | None = _key(
+        "smtp",
+        MailRate(),
+        "",
+        "Mails that an account may get in a second, minute, hour or day, such as 10/s, 300/m, "
+        "5000/h or 2000/d, from all processes together; empty: no limit.",
+    )
     smtp_max_messages_per_connection: int = _key(
-        "smtp", Number(1), 100, "Mails after which a connection to an SMTP server is closed."
+        "smtp",
+        Number(1),
+        100,
+        "Mails after which a connection to an SMTP server is closed at the latest; some are closed "
+        "up to a third of them earlier, so that those opened together don't end together.",
     )
     smtp_idle_timeout: int = _key(
         "smtp",
@@ -287,6 +348,20 @@ class Settings(ServiceSettings):
     base_path: str = ""
     secret_files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def smtp_oauth2(self) -> OAuth2 | None:
+        """Where the tokens for SMTP_USER come from, if it logs in with one."""
+        source = OAuth2(
+            token_endpoint=self.smtp_oauth2_token_endpoint,
+            client_id=self.smtp_oauth2_client_id,
+            client_secret=self.smtp_oauth2_client_secret,
+            scope=self.smtp_oauth2_scope,
+            refresh_token=self.smtp_oauth2_refresh_token,
+            token_file=self.smtp_oauth2_token_file,
+            token_command=self.smtp_oauth2_token_command,
+        )
+        return None if source == OAuth2() else attrs.evolve(source, ca_file=self.smtp_ca_file)
 
 
 #: Every key, in the order of the reference.

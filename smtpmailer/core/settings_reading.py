@@ -43,7 +43,17 @@ def from_values(
         raise SettingsError(list(reader.faults.values()))
     return attrs.evolve(
         draft,
-        secret_files=tuple(filter(None, (draft.mailer_ssl_key, draft.mailer_keys_file))),
+        secret_files=tuple(
+            filter(
+                None,
+                (
+                    draft.mailer_ssl_key,
+                    draft.mailer_keys_file,
+                    draft.smtp_accounts_file,
+                    draft.smtp_oauth2_token_file,
+                ),
+            )
+        ),
         warnings=findings.warnings,
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
+from smtpmailer.core import oauth
 from smtpmailer.core.model import Encryption
 from smtpmailer.core.passwords import hash_method
 
@@ -110,9 +111,28 @@ def _queue(s: Settings) -> Iterator[_Fault]:
 def _smtp(s: Settings) -> Iterator[_Fault]:
     if not s.smtp_host:
         yield ("SMTP_HOST",), "has to be the host name or IP address of the SMTP server"
-    if s.smtp_user and not s.smtp_password:
+    if s.smtp_oauth2 is not None:
+        yield from _oauth2(s, s.smtp_oauth2)
+    elif s.smtp_user and not s.smtp_password:
         text = "is set without SMTP_PASSWORD; set both, or none for no login"
-        yield ("SMTP_USER", "SMTP_PASSWORD"), text
+        # A source of tokens that is faulty counts as none.
+        yield ("SMTP_USER", "SMTP_PASSWORD", "SMTP_OAUTH2_TOKEN_COMMAND"), text
+
+
+def _oauth2(s: Settings, source: oauth.OAuth2) -> Iterator[_Fault]:
+    def key(field: str) -> str:
+        return f"SMTP_OAUTH2_{field.upper()}"
+
+    for field, text in oauth.faults(source, key):
+        yield (key(field),), text
+    if not s.smtp_user:
+        text = "has to be set with SMTP_OAUTH2_*: the mailbox that the tokens are for"
+        yield ("SMTP_USER",), text
+    if s.smtp_password:
+        yield ("SMTP_PASSWORD",), "can't be set beside SMTP_OAUTH2_*: a token takes its place"
+    if s.smtp_encryption is Encryption.NONE:
+        text = "can't be none with SMTP_OAUTH2_*: who sees a token can use it"
+        yield ("SMTP_ENCRYPTION",), text
 
 
 def _exposure(s: Settings) -> Iterator[str]:

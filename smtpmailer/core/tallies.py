@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from smtpmailer.core.board import CELL_BYTES, SEATS
+from smtpmailer.core.bucket import ENOUGH
 
 __all__ = ["RATES_CELLS", "TALLY_CELLS", "SharedRates", "SharedTally", "own_rates"]
 
@@ -108,7 +109,7 @@ class SharedTally:
 
 
 class SharedRates:
-    """How many more mails each key may send now: a token bucket for each.
+    """How many more mails each key may send now, and each account take: a token bucket for each.
 
     ``cells`` is memory for RATES_CELLS numbers (format ``q``), of which some are read as fractions
     through ``fractions``, the same memory in the format ``d``.
@@ -131,25 +132,41 @@ class SharedRates:
 
         ``now`` is the machine's monotonic clock (seconds).
         """
+        return not self.draw(name, per_minute, per_minute / 60, now)
+
+    def draw(self, name: str, size: float, per_second: float, now: float) -> float:
+        """Take a token of a bucket of this size; gives 0, or the seconds until there is one.
+
+        The bucket begins full, and gets ``per_second`` tokens back; ``size`` is 1 at least. The
+        callers' ideas of both may differ: then it fills as whoever comes says.
+        """
         key = _hash(name)
         with self._lock:
             row = self._table.find(key)
             if row is None:
-                row = self._make(key, per_minute, now)
-            left, at = self._fractions[row + _LEFT], self._fractions[row + _AT]
-            left = min(float(per_minute), left + max(0.0, now - at) * per_minute / 60)
-            allowed = left >= 1
+                row = self._make(key, size, now)
+            left = self._left(row, size, per_second, now)
+            allowed = left >= ENOUGH
             self._fractions[row + _LEFT] = left - 1 if allowed else left
             self._fractions[row + _AT] = now
-            return allowed
+        return 0.0 if allowed else (1 - left) / per_second
 
-    def _make(self, key: int, per_minute: int, now: float) -> int:
+    def look(self, name: str, size: float, per_second: float, now: float) -> float:
+        """Give how many tokens there are, which others may take meanwhile."""
+        row = self._table.find(_hash(name))
+        return size if row is None else self._left(row, size, per_second, now)
+
+    def _left(self, row: int, size: float, per_second: float, now: float) -> float:
+        left, at = self._fractions[row + _LEFT], self._fractions[row + _AT]
+        return min(size, left + max(0.0, now - at) * per_second)
+
+    def _make(self, key: int, size: float, now: float) -> int:
         """Take a free row, or that of the key which has been quiet for the longest time."""
         fractions = self._fractions
         rows = self._table.candidates(key)
         row = min(rows, key=lambda each: fractions[each + _AT] if self._cells[each] else -1.0)
         self._cells[row] = key
-        fractions[row + _LEFT] = float(per_minute)
+        fractions[row + _LEFT] = float(size)
         fractions[row + _AT] = now
         return row
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import attrs
 
-__all__ = ["Login", "choose_logins"]
+__all__ = ["Login", "choose_logins", "choose_token_logins"]
 
 #: Under TLS the password is safe on its way: the mechanism that needs no second trip comes first.
 #: Without TLS the one which does not send it comes first.
@@ -39,6 +39,33 @@ def choose_logins(offered: str, user: str, password: str, *, secure: bool) -> li
     if b"\0" in b"".join(credentials):
         makers.pop("PLAIN")  # NUL separates its fields (RFC 4616).
     return [makers[name](*credentials) for name in order if name in names and name in makers]
+
+
+def choose_token_logins(offered: str, user: str, token: str, host: str, port: int) -> list[Login]:
+    """Give the logins with an access token to try, the standard's first; see ``choose_logins``."""
+    names = offered.upper().split()
+    bearer = f"auth=Bearer {token}\1\1".encode()
+    # RFC 5801 section 4: these would end the name in the header.
+    name = user.replace("=", "=3D").replace(",", "=2C").encode()
+    where = f"host={host}\1port={port}\1".encode()
+    logins = (
+        _with_token("OAUTHBEARER", b"n,a=" + name + b",\1" + where + bearer, b"\1"),
+        _with_token("XOAUTH2", b"user=" + user.encode() + b"\1" + bearer, b""),
+    )
+    return [login for login in logins if login.name in names]
+
+
+def _with_token(name: str, message: bytes, dismissal: bytes) -> Login:
+    """RFC 7628, and Google's and Microsoft's XOAUTH2.
+
+    A challenge that says something is the reason of a refusal, whose reply comes after
+    ``dismissal`` (RFC 7628 section 3.2.3). One that does not asks for the message.
+    """
+
+    def respond(challenge: bytes) -> bytes:
+        return dismissal if challenge else message
+
+    return Login(name, message, [respond, lambda _: dismissal])
 
 
 def _plain(user: bytes, password: bytes) -> Login:

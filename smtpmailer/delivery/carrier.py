@@ -197,7 +197,7 @@ class Carrier:
         self._due -= group
         self._heard = True
         transaction = self._flying[0]
-        transaction.accept_all()
+        transaction.accept_all(lines, self._parser)
         if transaction.go_ahead or transaction.needs_mark:
             self._advance(transaction)
         return True
@@ -384,8 +384,7 @@ class Carrier:
         if transaction.fault is not None:
             self._news.append(partial(dispatcher.broke, errand, transaction.fault))
         elif isinstance(fate, Again):
-            errand.fresh = True
-            errand.lock_step |= fate.lock_step
+            errand.comes_back(fate.dialogue, lock_step=fate.lock_step)
             self._news.append(partial(dispatcher.returned, errand))
         else:
             self._news.append(partial(dispatcher.ended, errand, fate, transaction.refused))

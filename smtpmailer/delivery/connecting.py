@@ -7,7 +7,7 @@ import ipaddress
 from typing import Any
 
 import idna
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.mail.smtp import ESMTPSenderFactory
@@ -17,7 +17,15 @@ from smtpmailer.core.model import Encryption, Route
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.delivery.session import Session
 from smtpmailer.delivery.tls import ClientOptions, ClientTls
-from smtpmailer.errors import SmtpConnectError, SmtpLostError, TlsConfigError
+from smtpmailer.delivery.tokens import Tokens
+from smtpmailer.errors import (
+    SmtpConnectError,
+    SmtpLoginError,
+    SmtpLostError,
+    SmtpTokenRefusedError,
+    TlsConfigError,
+    TokenError,
+)
 
 __all__ = ["CONNECT_LIMIT", "Link", "SessionFactory"]
 
@@ -33,7 +41,7 @@ class SessionFactory(ESMTPSenderFactory):
     noisy = False
     protocol = Session
 
-    def __init__(self, route: Route, context: Any, clock: IReactorTime) -> None:
+    def __init__(self, route: Route, context: Any, clock: IReactorTime, token: str = "") -> None:
         """Take what the session needs; ``context`` is its client TLS options or None."""
         secure = route.encryption is not Encryption.NONE
         ESMTPSenderFactory.__init__(
@@ -54,12 +62,13 @@ class SessionFactory(ESMTPSenderFactory):
         self.domain = route.ehlo_name.encode("ascii", "backslashreplace")
         self._route = route
         self._clock = clock
+        self._token = token
 
     def buildProtocol(self, addr: IAddress | None) -> Session:
         """Build the session."""
         session = ESMTPSenderFactory.buildProtocol(self, addr)
         assert isinstance(session, Session)
-        session.prepare(self._route, self._clock)
+        session.prepare(self._route, self._clock, self._token)
         return session
 
 
@@ -69,10 +78,15 @@ class Link:
     ``ready`` fires with a session that may be handed over, after greeting, TLS and login. It fails
     with RemoteError when none comes about, and with TlsConfigError when the trust file or the host
     name can't be used. ``closed`` fires with None when there is no connection any more.
+
+    For a route with ``oauth2`` it gets an access token first. When the server refuses that, it gets
+    another one and connects again, once.
     """
 
-    def __init__(self, reactor: Any, route: Route, tls: ClientTls) -> None:
-        """Begin to connect."""
+    def __init__(
+        self, reactor: Any, route: Route, tls: ClientTls, tokens: Tokens | None = None
+    ) -> None:
+        """Begin nothing yet; ``tokens`` are needed for routes with ``oauth2``."""
         self.began: float = reactor.seconds()
         self.ready: Deferred[Session] = Deferred()
         self.closed: Deferred[None] = Deferred()
@@ -81,22 +95,40 @@ class Link:
         self._tls = tls
         self._session: Session | None = None
         self._options: ClientOptions | None = None
-        self._connecting: Deferred[Session] | None = None
+        self._tokens = tokens
+        self._token = ""
+        self._refusal: Failure | None = None
+        self._connecting: Deferred[Any] | None = None
+        self._cancelled = False
 
     def open(self) -> None:
         """Connect; ``ready`` may fail before this returns."""
+        source = self._route.oauth2
+        if source is None:
+            self._connect("")
+            return
+        assert self._tokens is not None, "there is who gets tokens where there are such routes"
+        self._connecting = self._tokens.token(source)
+        self._connecting.addCallbacks(self._connect, self._without_token)
+
+    def _connect(self, token: str) -> None:
         route = self._route
+        if self._refusal is not None and token == self._token:
+            self._refused(self._refusal)
+            return
+        self._token = token
         if route.encryption is not Encryption.NONE:
             try:
                 self._options = self._tls.options_for(route, self.began)
             except TlsConfigError:
                 self._refused(Failure())
                 return
-        self._connecting = _connect(self._reactor, route, self._options)
+        self._connecting = _connect(self._reactor, route, self._options, token)
         self._connecting.addCallbacks(self._connected, self._refused)
 
     def cancel(self) -> None:
         """Let go of a connection that is not ready yet."""
+        self._cancelled = True
         if self._session is not None:
             self._session.fail(SmtpLostError("the connection is not needed any more"))
         elif self._connecting is not None:
@@ -104,8 +136,35 @@ class Link:
 
     def _connected(self, session: Session) -> None:
         self._session = session
-        session.ready.addCallbacks(self._set_up, self.ready.errback)
-        session.closed.chainDeferred(self.closed)
+        session.ready.addCallbacks(self._set_up, self._not_set_up)
+        session.closed.addCallback(self._ended)
+
+    def _not_set_up(self, failure: Failure) -> None:
+        """Pass on why there is no session, or wait for its end to try with another token."""
+        source, tokens = self._route.oauth2, self._tokens
+        if source and tokens and failure.check(SmtpTokenRefusedError):
+            wanted = tokens.refused(source, self._token)
+            if wanted and self._refusal is None:
+                self._refusal = failure
+                return
+        self.ready.errback(failure)
+
+    def _ended(self, _: None) -> None:
+        if self.ready.called:
+            self.closed.callback(None)
+            return
+        self._session = None
+        if self._cancelled:
+            self._refused(Failure(SmtpLostError("the connection is not needed any more")))
+        else:
+            self.open()
+
+    def _without_token(self, failure: Failure) -> None:
+        if failure.check(TokenError):
+            failure = Failure(SmtpLoginError(f"no access token: {failure.value}"))
+        elif failure.check(CancelledError):
+            failure = Failure(SmtpConnectError("the connection is not needed any more"))
+        self._refused(failure)
 
     def _refused(self, failure: Failure) -> None:
         self.ready.errback(failure)
@@ -119,14 +178,16 @@ class Link:
 
 
 @returns_deferred
-async def _connect(reactor: Any, route: Route, context: ClientOptions | None) -> Session:
+async def _connect(
+    reactor: Any, route: Route, context: ClientOptions | None, token: str
+) -> Session:
     """Open a TCP connection for a session; fires when it stands, before the greeting.
 
     ``session.ready`` fires after greeting, TLS and login. Fails with SmtpConnectError when no
     connection comes about within 30 s or the route's timeout, or when cancelled.
     """
     limit = min(CONNECT_LIMIT, route.timeout)
-    factory = SessionFactory(route, context, reactor)
+    factory = SessionFactory(route, context, reactor, token)
     timed_out = False
 
     def cancel() -> None:

@@ -27,7 +27,7 @@ class Errand:
     ``since`` is when it came, in seconds of the reactor's clock. ``fresh``: it takes only a
     session that has carried nothing, as a used one ended under it. ``lock_step``: it is handed
     over without PIPELINING and CHUNKING, as that may be what failed. ``given_up``: its end is
-    decided; it is not tried again.
+    decided; it is not tried again. ``dialogue`` is what was said on sessions that it left again.
     """
 
     mail: OutgoingMail
@@ -36,4 +36,11 @@ class Errand:
     fresh: bool = False
     lock_step: bool = False
     given_up: bool = False
+    dialogue: tuple[str, ...] = ()
     holder: Holder | None = None
+
+    def comes_back(self, dialogue: tuple[str, ...], *, lock_step: bool) -> None:
+        """Go to a session that has carried nothing; this was said on the one before."""
+        self.fresh = True
+        self.lock_step |= lock_step
+        self.dialogue += dialogue

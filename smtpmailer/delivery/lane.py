@@ -5,53 +5,32 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from smtpmailer.core.model import Outcome, RecipientOutcome, Route
 from smtpmailer.delivery.carrier import Carrier
 from smtpmailer.delivery.connecting import Link
-from smtpmailer.delivery.dispatching import Listener
 from smtpmailer.delivery.errand import Errand
-from smtpmailer.delivery.limits import PoolLimits
 from smtpmailer.delivery.line import Line
 from smtpmailer.delivery.outcome import Verdict, verdict_of_error
+from smtpmailer.delivery.owner import Owner
+from smtpmailer.delivery.paces import RECHECK, AccountPace
 from smtpmailer.delivery.session import Session
+from smtpmailer.delivery.untried import out_of_reach, overdue, postponed, too_late
 from smtpmailer.errors import RemoteError, SmtpConnectError, TlsConfigError
 
-__all__ = ["HOLD", "Lane", "Owner"]
+__all__ = ["HOLD", "Lane"]
 
 #: Seconds without new connections after one failed while others work: the server has enough.
 HOLD: Final = 10.0
 
-
-class Owner(Listener, Protocol):
-    """What a lane needs of the pool."""
-
-    clock: IReactorTime
-    limits: PoolLimits
-    draining: bool
-
-    def connect(self, route: Route) -> Link:
-        """Give a connection that is to be opened."""
-
-    def allows(self, lane: Lane) -> bool:
-        """Whether a lane may open a connection more; it counts from then on."""
-
-    def freed(self) -> None:
-        """Hear that a connection less is open."""
-
-    def claims(self, lane: Lane, carrier: Carrier) -> bool:
-        """Whether other lanes need this session's place more."""
-
-    def failed_in_groups(self, route: Route) -> None:
-        """Hear that a server takes mails in lock-step only, whatever it offers."""
-
-    def emptied(self, lane: Lane) -> None:
-        """Hear that a lane has neither sessions nor mails."""
+_REFUSED: Final = 400
+#: The shortest wait for a turn (seconds).
+_SOON: Final = 0.001
 
 
 class Lane:
@@ -64,11 +43,12 @@ class Lane:
 
     _log = Logger()
 
-    def __init__(self, route: Route, owner: Owner, plain_until: float) -> None:
+    def __init__(self, route: Route, owner: Owner, pace: AccountPace, plain_until: float) -> None:
         """Begin without sessions; up to ``plain_until`` mails are handed over in lock-step."""
         self.route = route
         self.plain_until = plain_until
         self._owner = owner
+        self._pace = pace
         self._limits = owner.limits
         self._line = Line()
         self._fresh: deque[Errand] = deque()
@@ -77,7 +57,11 @@ class Lane:
         self._openings: set[Link] = set()
         self._carriers: dict[Link, Carrier] = {}
         self._idle: list[Carrier] = []
+        self._opened_in_all = 0
         self._held_until = 0.0
+        # Why a connection was refused while others were being made.
+        self._turned_away = ""
+        self._timer: IDelayedCall | None = None
 
     # What the pool uses.
 
@@ -99,6 +83,8 @@ class Lane:
     def add(self, errand: Errand) -> None:
         """Let a mail wait for its turn, which may be now."""
         errand.holder = self
+        if not self._admits(errand):
+            return
         self._line.add(errand)
         # With more of them nothing has changed: whoever has room has taken its mails.
         if self._idle or self._surplus() == 1 or self._wants_session():
@@ -106,7 +92,9 @@ class Lane:
 
     def serve(self) -> None:
         """Give mails to sessions that have room, and open sessions for what is left."""
-        while self._idle and self._line.count:
+        for _ in range(len(self._idle)):
+            if not (self._idle and self._line.count and self._goes_on()):
+                break
             self._idle.pop().kick()
         while self._wants_session() and self._owner.allows(self):
             self._open()
@@ -115,6 +103,21 @@ class Lane:
                 break
             if carrier.in_flight and carrier.has_room:
                 carrier.kick()
+        if self._line.count and not self._pace.free:
+            self._look_again()
+
+    def hurry(self) -> None:
+        """End the wait of mails whose turn does not come within the owner's patience."""
+        if self._pace.free:
+            return
+        for errand in self._line.pop_patient():
+            self._tell(errand, postponed(self._pace.name))
+        soon = 0
+        while soon < self._line.urgent and self._pace.wait(soon) <= self._owner.patience:
+            soon += 1
+        for place, errand in enumerate(self._line.pop_urgent_behind(soon), soon):
+            self._tell(errand, too_late(self._pace.wait(place)))
+        self._check_empty()
 
     def spare_one(self) -> bool:
         """Close the session that has lain idle longest; False when none does."""
@@ -143,14 +146,21 @@ class Lane:
             return None
         if self._owner.claims(self, carrier) or self._needs_place():
             return None
+        if not self._pace.free and (self._is_crowded() or not self._pace.take()):
+            self._look_again()
+            return None
         return self._line.pop()
 
     def ended(
         self, errand: Errand, verdict: Verdict, refused: Mapping[str, RecipientOutcome]
     ) -> None:
         """Pass on what became of a mail; see Dispatcher."""
-        if errand.lock_step and verdict.outcome is Outcome.DELIVERED:
-            self._owner.failed_in_groups(self.route)
+        if verdict.outcome is Outcome.DELIVERED:
+            self._pace.delivered()
+            if errand.lock_step:
+                self._owner.failed_in_groups(self.route)
+        if refused or verdict.code >= _REFUSED:
+            self._hear(verdict, refused)
         self._owner.ended(errand, verdict, refused)
 
     def broke(self, errand: Errand, failure: Failure) -> None:
@@ -178,6 +188,7 @@ class Lane:
             or self._owner.draining
             or self._limits.idle_seconds <= 0
             or self._owner.claims(self, carrier)
+            or self._is_crowded()
         ):
             carrier.leave()
         else:
@@ -192,14 +203,68 @@ class Lane:
             self._fresh.remove(errand)
         elif not self._line.remove(errand):
             return
-        if not self._is_reached():
-            error = SmtpConnectError(str(error))
-        self._end(errand, error)
+        if self._waits_for_turn():
+            urgent = errand.mail.urgent
+            self._tell(errand, overdue(error) if urgent else postponed(self._pace.name))
+        else:
+            self._end(errand, error if self._is_reached() else SmtpConnectError(str(error)))
         if not self.waiting:
             for link in tuple(self._openings):
                 self._openings.discard(link)
                 link.cancel()
         self._check_empty()
+
+    # Whether mails may go
+
+    def _admits(self, errand: Errand) -> bool:
+        """Whether a mail may wait here; one that may not is told of."""
+        reach, pace = self._owner.reach, self._pace
+        if not reach.calm and not self._is_reached():
+            refusal = reach.refusal(self.route)
+            if refusal is not None:
+                self._tell(errand, out_of_reach(refusal, urgent=errand.mail.urgent))
+                return False
+        if pace.free:
+            return True
+        if errand.mail.urgent:
+            wait = pace.wait(self._line.urgent)
+            if wait > self._owner.patience:
+                self._tell(errand, too_late(wait))
+                return False
+        elif self._owner.hurried:
+            self._tell(errand, postponed(self._pace.name))
+            return False
+        return True
+
+    def _goes_on(self) -> bool:
+        """Whether a mail that waits may go now, as far as the account's pace is concerned."""
+        return self._pace.free or self._pace.ready() > 0
+
+    def _waits_for_turn(self) -> bool:
+        return not self._openings and not self._goes_on()
+
+    def _is_crowded(self) -> bool:
+        """Whether there are more sessions than the account may have now."""
+        return not self._pace.free and self._live > self._pace.connections
+
+    def _look_again(self) -> None:
+        """Go on when the next mail may go, or lowered limits may have grown."""
+        wait = self._pace.wait()
+        if self._pace.lowered:
+            wait = min(wait or RECHECK, RECHECK)
+        elif not wait:
+            return  # Sessions ask for it when they have room.
+        clock, timer = self._owner.clock, self._timer
+        if timer is None or not timer.active():
+            self._timer = clock.callLater(max(wait, _SOON), self.serve)
+        elif timer.getTime() > clock.seconds() + max(wait, _SOON):
+            timer.reset(max(wait, _SOON))
+
+    def _hear(self, verdict: Verdict, refused: Mapping[str, RecipientOutcome]) -> None:
+        """Go slower where the server asks for that."""
+        if self._pace.hear(verdict, refused, self._live):
+            while self._is_crowded() and self.spare_one():
+                pass
 
     # Connections
 
@@ -208,10 +273,12 @@ class Lane:
         return self._line.count - len(self._openings)
 
     def _wants_session(self) -> bool:
+        openings = len(self._openings)
         return (
-            len(self._links) < self._limits.connections
-            and self.waiting > len(self._openings)
+            len(self._links) < self._pace.connections
+            and self.waiting > openings
             and not self._is_held()
+            and (self._pace.free or len(self._fresh) + self._pace.ready() > openings)
         )
 
     def _needs_place(self) -> bool:
@@ -219,7 +286,7 @@ class Lane:
         return (
             bool(self._fresh)
             and not self._openings
-            and len(self._links) >= self._limits.connections
+            and len(self._links) >= self._pace.connections
             and not any(carrier.over for carrier in self._carriers.values())
         )
 
@@ -232,40 +299,69 @@ class Lane:
     def _is_reached(self) -> bool:
         return any(not carrier.over for carrier in self._carriers.values())
 
+    @property
+    def _live(self) -> int:
+        """How many sessions take mails."""
+        return sum(not carrier.over for carrier in self._carriers.values())
+
     def _open(self) -> None:
         first = self._fresh[0] if self._fresh else self._line.first()
         link = self._owner.connect(first.route)
         self._links.add(link)
         self._openings.add(link)
-        link.ready.addCallbacks(self._opened, self._failed, (link,), {}, (link,))
+        link.ready.addCallbacks(self._opened, self._failed, (link,), {}, (link, first.route))
         link.closed.addCallback(self._closed, link)
         link.open()
 
     def _opened(self, session: Session, link: Link) -> None:
         self._openings.discard(link)
-        carrier = Carrier(session, self._owner.clock, self._limits, self)
+        self._owner.reach.succeeded(self.route)
+        limits = self._limits.of_session(self._opened_in_all)
+        self._opened_in_all += 1
+        carrier = Carrier(session, self._owner.clock, limits, self)
         self._carriers[link] = carrier
+        self._count_places()
         carrier.kick()
 
-    def _failed(self, failure: Failure, link: Link) -> None:
+    def _failed(self, failure: Failure, link: Link, route: Route) -> None:
         if link not in self._openings:
             return  # It was not wanted any more.
         self._openings.discard(link)
+        error: BaseException | None = failure.value
         reached = self._is_reached()
         if self._openings or reached:
             self._held_until = self._owner.clock.seconds() + HOLD
         else:
             self._held_until = 0.0
+            self._owner.reach.failed(route, error, self._owner.clock.seconds() - link.began)
+        if isinstance(error, RemoteError):
+            self._turn_away(error)
         hopeless: list[Errand] = []
         if not self._openings:
             hopeless, self._fresh = list(self._fresh), deque()
             if not reached:
                 hopeless += self._line.pop_until(link.began)
         for errand in hopeless:
-            if isinstance(failure.value, RemoteError | TlsConfigError):
-                self._end(errand, failure.value)
+            if isinstance(error, RemoteError | TlsConfigError):
+                self._end(errand, error)
             else:
                 self._owner.broke(errand, failure)
+
+    def _turn_away(self, error: RemoteError) -> None:
+        """Look whether a server that gave no session wants fewer of them, or less mail."""
+        code, enhanced = getattr(error, "code", 0), getattr(error, "enhanced", "")
+        if self._pace.asks_for_less(code, enhanced, str(error)):
+            self._turned_away = str(error)
+        self._count_places()
+
+    def _count_places(self) -> None:
+        """Draw the lesson from a session that was refused, once it is known what others got."""
+        if self._turned_away and not self._openings:
+            why, self._turned_away = self._turned_away, ""
+            if self._is_reached():
+                self._pace.crowd(self._live, why)
+            else:
+                self._pace.slow_down(1, why)
 
     def _closed(self, _: None, link: Link) -> None:
         """Forget a connection, and go on without it."""
@@ -278,9 +374,14 @@ class Lane:
         self._check_empty()
 
     def _end(self, errand: Errand, error: RemoteError | TlsConfigError) -> None:
-        verdict = verdict_of_error(error, in_transaction=False, past_dot=False)
+        self._tell(errand, verdict_of_error(error, in_transaction=False, past_dot=False))
+
+    def _tell(self, errand: Errand, verdict: Verdict) -> None:
         self._owner.ended(errand, verdict, {})
 
     def _check_empty(self) -> None:
         if not self._links and not self.waiting:
+            if self._timer is not None and self._timer.active():
+                self._timer.cancel()
+            self._owner.reach.untold(self.route)
             self._owner.emptied(self)

@@ -27,6 +27,11 @@ class Line:
         self._patient: deque[Errand] = deque()
         self.count = 0
 
+    @property
+    def urgent(self) -> int:
+        """How many of them somebody waits for."""
+        return len(self._urgent)
+
     def add(self, errand: Errand) -> None:
         """Let a mail wait."""
         self.count += 1
@@ -58,6 +63,21 @@ class Line:
                 taken.append(waiting.popleft())
         self.count -= len(taken)
         return taken
+
+    def pop_patient(self) -> list[Errand]:
+        """Take all mails from the queue."""
+        taken = list(self._patient)
+        self._patient.clear()
+        self.count -= len(taken)
+        return taken
+
+    def pop_urgent_behind(self, count: int) -> list[Errand]:
+        """Take all mails that somebody waits for, but the first so many."""
+        taken = []
+        while len(self._urgent) > count:
+            taken.append(self._urgent.pop())
+        self.count -= len(taken)
+        return taken[::-1]
 
     def _next(self) -> deque[Errand]:
         urgent, patient = self._urgent, self._patient

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from smtpmailer.core.dialogue import bounded
 from smtpmailer.core.model import NOT_REACHED, DeliveryResult, Outcome, RecipientOutcome
 from smtpmailer.delivery.replies import SmtpReply, clean_text
 from smtpmailer.errors import (
@@ -45,7 +46,9 @@ _LOGIN = "Could not authenticate."
 class Verdict:
     """What became of all recipients that the server did not refuse one by one.
 
-    ``headline`` says it for the API, without ``SMTP Error: ``; empty when delivered.
+    ``headline`` says it for the API, without ``SMTP Error: ``; empty when delivered. ``dialogue``
+    is what was said, where not all went well. ``past_dot``: the mail's end was, or may have been,
+    written while somebody was to get it. ``again_in`` is DeliveryResult's.
     """
 
     outcome: Outcome
@@ -53,6 +56,9 @@ class Verdict:
     code: int = 0
     enhanced: str = ""
     reply: str = ""
+    dialogue: tuple[str, ...] = attrs.field(default=(), repr=False)
+    past_dot: bool = False
+    again_in: float | None = None
 
 
 def classify(code: int) -> Outcome:
@@ -103,6 +109,7 @@ def verdict_of_error(error: SmtpMailerError, *, in_transaction: bool, past_dot: 
         code=getattr(error, "code", 0),
         enhanced=getattr(error, "enhanced", ""),
         reply=clean_text(str(error)),
+        dialogue=getattr(error, "dialogue", ()),
     )
 
 
@@ -113,8 +120,12 @@ def build_result(
     *,
     server: str = "",
     seconds: float = 0.0,
+    earlier: tuple[str, ...] = (),
 ) -> DeliveryResult:
-    """Give each recipient its own refusal or else the verdict, and say why not all got it."""
+    """Give each recipient its own refusal or else the verdict, and say why not all got it.
+
+    ``earlier`` was said before what the verdict holds of the dialogue.
+    """
     outcomes = [
         refused.get(recipient)
         or RecipientOutcome(
@@ -127,7 +138,16 @@ def build_result(
         for recipient in recipients
     ]
     reason = _reason(recipients, refused, verdict) if refused or verdict.headline else ""
-    return DeliveryResult(outcomes=tuple(outcomes), reason=reason, server=server, seconds=seconds)
+    return DeliveryResult(
+        outcomes=tuple(outcomes),
+        reason=reason,
+        server=server,
+        seconds=seconds,
+        dialogue=bounded((*earlier, *verdict.dialogue)) if reason else (),
+        again_in=verdict.again_in,
+        untaken=not (verdict.past_dot or verdict.again_in == 0)
+        and all(outcome.outcome is Outcome.TEMPORARY for outcome in outcomes),
+    )
 
 
 def _reason(

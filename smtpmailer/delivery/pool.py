@@ -12,18 +12,24 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from smtpmailer.core.model import Route
+from smtpmailer.core.rates import Rate
 from smtpmailer.delivery.carrier import Carrier
 from smtpmailer.delivery.connecting import Link
 from smtpmailer.delivery.dispatching import Listener
 from smtpmailer.delivery.errand import Errand
 from smtpmailer.delivery.lane import Lane
 from smtpmailer.delivery.limits import PoolLimits
+from smtpmailer.delivery.paces import Paces
+from smtpmailer.delivery.reach import Reach
 from smtpmailer.errors import RemoteError
 
-__all__ = ["MEMORY", "Pool"]
+__all__ = ["HURRY", "MEMORY", "Pool"]
 
 #: Seconds for which a server's trouble with PIPELINING or CHUNKING is remembered.
 MEMORY: Final = 3600.0
+
+#: Seconds that a mail may wait for its turn while the service stops.
+HURRY: Final = 5.0
 
 #: So many servers are remembered.
 _MOST: Final = 1000
@@ -37,7 +43,7 @@ class Pool:
 
     ``connect`` gives the connections of routes. Each mail that is submitted
     is told of once. Where connections are short, the route with the fewest gets the next one, then
-    the one whose mail is oldest.
+    the one whose mail is oldest. ``paces`` holds each account's limits, which lanes share.
     """
 
     _log = Logger()
@@ -48,12 +54,16 @@ class Pool:
         clock: IReactorTime,
         limits: PoolLimits,
         listener: Listener,
+        paces: Paces | None = None,
     ) -> None:
         """Begin without sessions."""
         self.connect = connect
         self.clock = clock
         self.limits = limits
-        self.draining = False
+        self.paces = Paces(clock, limits) if paces is None else paces
+        self.reach = Reach(clock)
+        self.draining = self.hurried = False
+        self.patience = limits.patience
         self.ended = listener.ended
         self.broke = listener.broke
         self._open = 0
@@ -80,6 +90,23 @@ class Pool:
         """End a mail's delivery now; it is told of before this returns."""
         assert errand.holder is not None
         errand.holder.give_up(errand, error)
+
+    def use_rate(self, rate: Rate | None) -> None:
+        """Let accounts without a rate of their own get so many mails from now on."""
+        self.paces.use_rate(rate)
+        for lane in tuple(self._lanes.values()):
+            lane.serve()
+
+    def hurry(self) -> None:
+        """Let mails wait for their turn no more: the service is to stop.
+
+        Those of the queue come back untried; those that somebody waits for fail if their turn would
+        not come very soon.
+        """
+        self.hurried = True
+        self.patience = min(self.patience, HURRY)
+        for lane in tuple(self._lanes.values()):
+            lane.hurry()
 
     def drain(self) -> Deferred[None]:
         """Close sessions as they run out of mails; fires when there are neither left."""
@@ -162,7 +189,7 @@ class Pool:
         lane = self._lanes.get(key)
         if lane is None:
             plain_until = self._plain.get((route.host, route.port), 0.0)
-            lane = self._lanes[key] = Lane(key, self, plain_until)
+            lane = self._lanes[key] = Lane(key, self, self.paces.of(route), plain_until)
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[route] = lane

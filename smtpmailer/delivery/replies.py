@@ -62,6 +62,12 @@ class SmtpReply:
         """The RFC 3463 code that it begins with, or nothing."""
         return (self._texts or self._read())[0]
 
+    def brief(self) -> SmtpReply:
+        """Give it in about 1,000 characters at most, to be kept."""
+        if len(self.lines) == 1 and len(self.lines[0]) <= MAX_TEXT:
+            return self  # Nearly all are like that.
+        return SmtpReply(self.code, (self.text.encode(),))
+
     def _read(self) -> tuple[str, str]:
         lines = self.lines
         whole = lines[0] if len(lines) == 1 else b"\n".join(lines)
@@ -146,6 +152,10 @@ class ReplyParser:
         """Whether a reply has begun that is not whole."""
         return bool(self._lines)
 
+    def quote(self, line: bytes) -> str:
+        """Give a line as text that may be shown."""
+        return clean_text(self._hide(line.decode("utf-8", "replace")))
+
     def feed(self, line: bytes) -> SmtpReply | None:
         """Take a line without its CRLF; give the reply that it completes, if it does.
 
@@ -157,10 +167,10 @@ class ReplyParser:
             return SmtpReply(code, (line[4:],), self._hide)  # Nearly all are like that.
         match = _LINE.fullmatch(line)
         if match is None:
-            raise SmtpProtocolError(f"no SMTP reply: {self._quote(line)}")
+            raise SmtpProtocolError(f"no SMTP reply: {self.quote(line[:200])}")
         digits, separator, text = match.groups()
         if self._lines and digits != self._code:
-            raise SmtpProtocolError(f"the code changes inside a reply: {self._quote(line)}")
+            raise SmtpProtocolError(f"the code changes inside a reply: {self.quote(line[:200])}")
         self._bytes += len(line) + 2
         self._lines.append(text or b"")
         if len(self._lines) > MAX_REPLY_LINES or self._bytes > MAX_REPLY_BYTES:
@@ -173,9 +183,6 @@ class ReplyParser:
     def _whole(self) -> SmtpReply:
         lines, self._lines, self._bytes = tuple(self._lines), [], 0
         return SmtpReply(int(self._code), lines, self._hide)
-
-    def _quote(self, line: bytes) -> str:
-        return clean_text(self._hide(line[:200].decode("utf-8", "replace")))
 
 
 def parse_extensions(lines: Sequence[bytes]) -> dict[str, str]:

@@ -8,18 +8,22 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpmailer.alarm import Alarm
-from smtpmailer.core.model import DeliveryResult, Outcome, OutgoingMail, RecipientOutcome, Route
+from smtpmailer.core.model import DeliveryResult, OutgoingMail, RecipientOutcome, Route
+from smtpmailer.core.rates import Rate
+from smtpmailer.core.tallies import SharedRates
 from smtpmailer.delivery.connecting import Link
 from smtpmailer.delivery.errand import Errand
 from smtpmailer.delivery.limits import PoolLimits
 from smtpmailer.delivery.outcome import Verdict, build_result
+from smtpmailer.delivery.paces import Paces
 from smtpmailer.delivery.pool import Pool
+from smtpmailer.delivery.reach import Reach
 from smtpmailer.delivery.tls import ClientTls
 from smtpmailer.errors import SmtpLostError
 from smtpmailer.interfaces import ISender
@@ -37,10 +41,10 @@ class Sender:
     delivery, waiting for a session included. Cancelling a Deferred that ``send`` gave ends the
     delivery at once; it still fires with the result: temporary, or uncertain after the final dot.
     ``pace`` is asked, and what it gives waited for, before a result is worked on: so many answers
-    at once hold nobody up.
+    at once hold nobody up. ``rates`` count each account's mails, with those of other processes
+    where they share them. ``paces`` are the limits of all accounts. ``connect`` makes connections;
+    without it none that needs an access token.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -48,19 +52,26 @@ class Sender:
         limit: float,
         limits: PoolLimits | None = None,
         *,
-        tls: ClientTls | None = None,
+        connect: Callable[[Route], Link] | None = None,
         pace: Callable[[], Deferred[None]] | None = None,
+        rates: SharedRates | None = None,
     ) -> None:
         """Open nothing yet."""
         self._reactor = reactor
         self._limit = limit
-        self._tls = ClientTls() if tls is None else tls
         self._pace = pace
-        self._pool = Pool(self._link, reactor, limits or PoolLimits(), self)
+        limits = attrs.evolve(limits or PoolLimits(), patience=limit)
+        self.paces = Paces(reactor, limits, rates)
+        if connect is None:
+            tls = ClientTls()
+
+            def connect(route: Route) -> Link:
+                return Link(reactor, route, tls)
+
+        self._pool = Pool(connect, reactor, limits, self, self.paces)
         # In the order in which they came, which is that of their deadlines.
         self._under_way: dict[Errand, Deferred[DeliveryResult]] = {}
         self._alarm: Alarm | None = None
-        self._emit = self._log.emit  # Each look at a logger makes a new one.
         # What waits for its turn to be told.
         self._results: dict[Errand, Callable[[], None]] = {}
 
@@ -79,6 +90,19 @@ class Sender:
     def sessions(self) -> int:
         """How many connections to servers are open, being opened or being closed."""
         return self._pool.connections
+
+    @property
+    def reach(self) -> Reach:
+        """Which routes lead nowhere."""
+        return self._pool.reach
+
+    def use_rate(self, rate: Rate | None) -> None:
+        """Let accounts without a rate of their own get so many mails from now on."""
+        self._pool.use_rate(rate)
+
+    def hurry(self) -> None:
+        """Give mails of the queue back from now on, where they would wait for their turn."""
+        self._pool.hurry()
 
     def drain(self) -> Deferred[None]:
         """Close sessions as they run out of mails; fires when no mail and no session is left."""
@@ -108,6 +132,7 @@ class Sender:
 
     def _cancel(self, errand: Errand) -> None:
         if errand in self._under_way:
+            errand.given_up = True
             self._pool.give_up(errand, SmtpLostError("the delivery was cancelled"))
         else:
             self._take_turn(errand)
@@ -119,9 +144,6 @@ class Sender:
             self._alarm = None
         return result
 
-    def _link(self, route: Route) -> Link:
-        return Link(self._reactor, route, self._tls)
-
     def _deadline(self) -> float | None:
         oldest = next(iter(self._under_way), None)
         return None if oldest is None else oldest.since + self._limit
@@ -132,6 +154,7 @@ class Sender:
         late = takewhile(lambda errand: errand.since + self._limit <= now, self._under_way)
         for errand in tuple(late):
             if errand in self._under_way:
+                errand.given_up = True
                 self._pool.give_up(errand, error)
 
     def _tell(
@@ -148,30 +171,8 @@ class Sender:
             verdict,
             server=f"{route.host}:{route.port}",
             seconds=self._reactor.seconds() - errand.since,
+            earlier=errand.dialogue,
         )
-        self._report(errand.mail, result)
+        if errand.given_up and result.untaken:
+            result = attrs.evolve(result, untaken=False)  # There is no time for another server.
         deferred.callback(result)
-
-    def _report(self, mail: OutgoingMail, result: DeliveryResult) -> None:
-        outcomes = [outcome.outcome for outcome in result.outcomes]
-        delivered = outcomes.count(Outcome.DELIVERED)
-        if delivered == len(outcomes):
-            level, telling = LogLevel.info, result.outcomes[0]
-        else:
-            level = LogLevel.warn
-            telling = next(o for o in result.outcomes if o.outcome is not Outcome.DELIVERED)
-        self._emit(
-            level,
-            "mail {mail_id} to {server}: {delivered} delivered, {temporary} temporary, "
-            "{permanent} permanent, {uncertain} uncertain, code {code}, {seconds:.3f} s {detail}",
-            mail_id=mail.mail_id,
-            server=result.server,
-            delivered=delivered,
-            temporary=outcomes.count(Outcome.TEMPORARY),
-            permanent=outcomes.count(Outcome.PERMANENT),
-            uncertain=outcomes.count(Outcome.UNCERTAIN),
-            code=telling.code,
-            seconds=result.seconds,
-            reason=result.reason,
-            detail=telling.reply,
-        )

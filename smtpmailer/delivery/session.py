@@ -24,7 +24,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpmailer.core.model import Encryption, Route
-from smtpmailer.delivery.auth import Login, choose_logins
+from smtpmailer.delivery.auth import Login, choose_logins, choose_token_logins
+from smtpmailer.delivery.dialogue import Opening
 from smtpmailer.delivery.replies import (
     MAX_REPLY_BYTES,
     ReplyParser,
@@ -40,6 +41,7 @@ from smtpmailer.errors import (
     SmtpLostError,
     SmtpProtocolError,
     SmtpRefusedError,
+    SmtpTokenRefusedError,
 )
 
 __all__ = ["CLOSE_LIMIT", "Session", "Traffic"]
@@ -49,6 +51,8 @@ CLOSE_LIMIT = 5.0
 
 #: Commands that name a new stage in errors; the parts of a login don't.
 _STAGES = frozenset({b"AUTH", b"EHLO", b"HELO", b"STARTTLS"})
+#: The longest command line, without its end (RFC 5321 section 4.5.3.1.4).
+_COMMAND_BYTES = 510
 _PERMANENT = 500
 _REFUSED = 400
 #: The server does not know, or no longer wants, this mechanism (RFC 4954 section 4): try another.
@@ -83,17 +87,23 @@ class Session(ESMTPSender):
     transport: Any
     extensions: dict[str, str]
 
-    def prepare(self, route: Route, clock: IReactorTime) -> None:
-        """Say what the session is for; called once, before the connection is made."""
+    def prepare(self, route: Route, clock: IReactorTime, token: str = "") -> None:
+        """Say what the session is for; called once, before the connection is made.
+
+        ``token`` is for the login of a route with ``oauth2``.
+        """
         self.ready: Deferred[None] = Deferred()
         self.closed: Deferred[None] = Deferred()
         self.extensions = {}
         self._route = route
         self._clock = clock
-        self._secrets = Secrets(route.password, b64encode(route.password.encode()).decode())
+        self._token = token
+        secret = token or route.password
+        self._secrets = Secrets(secret, b64encode(secret.encode()).decode())
         #: Puts replies together, with the session's secrets hidden in them.
         self.parser = ReplyParser(self._secrets.hide)
         self._reply = SmtpReply(0)
+        self._opening = Opening()
         self._traffic: Traffic | None = None
         self._logins: list[Login] = []
         self._error: RemoteError | None = None
@@ -107,6 +117,7 @@ class Session(ESMTPSender):
     def hand_over(self, traffic: Traffic) -> None:
         """Give all that comes in from now on to ``traffic``, which writes to ``transport``."""
         self._traffic = traffic
+        self._opening.forget()
 
     def leave(self) -> None:
         """Say QUIT if anybody listens, and close within ``CLOSE_LIMIT`` seconds."""
@@ -154,6 +165,7 @@ class Session(ESMTPSender):
         """Go on under TLS: with the greeting, or with a new EHLO (RFC 3207 section 4.2)."""
         self._handshaking = False
         self._tlsMode = True
+        self._opening.happened("TLS")
         if self._route.encryption is Encryption.TLS:
             self._stage = "the greeting"
             self._start_wait()
@@ -195,6 +207,7 @@ class Session(ESMTPSender):
         if reply is not None:
             self.setTimeout(None)
             self._reply = reply
+            self._opening.heard(reply)
             self._answered(reply)
 
     def sendLine(self, line: bytes) -> None:
@@ -208,6 +221,7 @@ class Session(ESMTPSender):
         if verb in _STAGES:
             self._stage = verb.decode()
         self._start_wait()
+        self._opening.said(line)
         self.transport.write(line + b"\r\n")
 
     # The stock set-up dialogue, where it has to differ.
@@ -262,11 +276,12 @@ class Session(ESMTPSender):
             self.smtpState_from(code, resp)
             return
         offered = self.extensions.get("AUTH", "")
-        self._logins = choose_logins(offered, route.user, route.password, secure=self._tlsMode)
+        self._logins = self._choose_logins(offered)
         if self._logins:
             self._next_login()
             return
-        text = f"no login that can be used is offered ({offered or 'none'})"
+        what = "login with an access token" if self._token else "login that can be used"
+        text = f"no {what} is offered ({offered or 'none'})"
         self._part(SmtpLoginError(text))
 
     def smtpState_from(self, code: int, resp: bytes) -> None:
@@ -286,6 +301,14 @@ class Session(ESMTPSender):
         self._start_wait()
         self.transport.startTLS(self.context)
 
+    def _choose_logins(self, offered: str) -> list[Login]:
+        route = self._route
+        if route.oauth2 is None:
+            return choose_logins(offered, route.user, route.password, secure=self._tlsMode)
+        if not self._tlsMode:  # Checked before; this is the last fence (RFC 6750 section 5.2).
+            return []
+        return choose_token_logins(offered, route.user, self._token, route.host, route.port)
+
     def _next_login(self) -> None:
         login = self._logins[0]
         self._expected = [235, 334]
@@ -293,7 +316,9 @@ class Session(ESMTPSender):
         self._failresponse = self._login_refused
         line = b"AUTH " + login.name.encode()
         if login.initial is not None:
-            line += b" " + self._secret_b64(login.initial)
+            whole = line + b" " + self._secret_b64(login.initial)
+            # A longer one has to wait until it is asked for (RFC 4954 section 4).
+            line = whole if len(whole) <= _COMMAND_BYTES else line
         self.sendLine(line)
 
     def _login_goes_on(self, code: int, resp: bytes) -> None:
@@ -315,6 +340,8 @@ class Session(ESMTPSender):
         del self._logins[0]
         if self._logins and code in _WRONG_MECHANISM:
             self._next_login()
+        elif self._token and code >= _PERMANENT:
+            self._part(self._from_reply(SmtpTokenRefusedError, "access token refused"))
         else:
             self._part(self._from_reply(SmtpLoginError, "login refused"))
 
@@ -362,6 +389,7 @@ class Session(ESMTPSender):
         error = self._error
         assert error is not None
         if not self.ready.called:
+            error.dialogue = self._opening.lines(self._secrets.hide, str(error))
             self.ready.errback(error)
         elif self._traffic is not None:
             self._traffic.lost(error)

@@ -14,16 +14,18 @@ It reads and writes nothing itself. There are four ways to hand a mail over, by 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 
 from twisted.python.failure import Failure
 
+from smtpmailer.core.dialogue import MAX_LINES
 from smtpmailer.core.model import Outcome, RecipientOutcome
 from smtpmailer.delivery.body import CHUNK
 from smtpmailer.delivery.commands import Commands
 from smtpmailer.delivery.errand import Errand
 from smtpmailer.delivery.outcome import Verdict, refused_recipient, verdict_of_reply
-from smtpmailer.delivery.replies import SmtpReply
+from smtpmailer.delivery.replies import ReplyParser, SmtpReply
 from smtpmailer.errors import SmtpProtocolError
 
 __all__ = ["Transaction"]
@@ -70,6 +72,12 @@ class Transaction:
     mail_answered = named = go_ahead = complete = end_written = False
     reused = abandoned = False
     _asked = 0
+    # For whoever wants to know afterwards: how many commands of the opening were written, the
+    # replies that were not looked at one by one, how many others there were, and the last of them.
+    _opened = 0
+    _passed: tuple[ReplyParser, list[bytes]] | None = None
+    _heard = 0
+    _stopped = False
 
     def __init__(
         self, errand: Errand, commands: Commands, *, grouped: bool, reset: bool, trusted: bool
@@ -84,6 +92,7 @@ class Transaction:
         self._grouped = grouped
         self._chunked = not commands.tail
         self._reset = reset
+        self._replies: deque[SmtpReply] = deque(maxlen=MAX_LINES)
         self._whole = (
             grouped and trusted and self._chunked and self.marked and len(commands.message) <= CHUNK
         )
@@ -100,9 +109,9 @@ class Transaction:
     def may_mark(self) -> bool:
         """Whether it is time to call ``before_dot``.
 
-        In a group the go-ahead is on its way then, and may come while the mark is being made.
+        The go-ahead is on its way then, and may come while the mark is being made.
         """
-        return self.needs_mark and self.named and (self.go_ahead or self._grouped)
+        return self.needs_mark and self.named
 
     @property
     def may_send(self) -> bool:
@@ -114,11 +123,13 @@ class Transaction:
         commands = self._commands
         parts = [_RSET] if self._reset else [commands.mail]
         if not self._grouped:
+            self._opened = 1
             return parts, 1
         if self._reset:
             parts.append(commands.mail)
         parts += commands.recipients
         answers = self.unheard = len(parts)
+        self._opened = len(parts) + (not self._chunked)
         if self._whole:
             self.complete = True
             return [*parts, commands.head, commands.message], answers + 1
@@ -137,6 +148,7 @@ class Transaction:
         self._expect = Transaction._on_end
         commands = self._commands
         if self.verdict is not None:
+            self._stopped = True
             return b"", b"", b".\r\n"
         return commands.head, commands.message, commands.tail
 
@@ -146,13 +158,43 @@ class Transaction:
         Raises RemoteError when the session can't go on.
         """
         self.unheard = 0
-        return self._expect(self, reply)
+        self._heard += 1
+        self._replies.append(reply.brief())
+        line = self._expect(self, reply)
+        if line:
+            self._opened += 1
+        return line
 
-    def accept_all(self) -> None:
-        """Take all answers that are ``unheard``: each is 250."""
+    def accept_all(self, lines: list[bytes], parser: ReplyParser) -> None:
+        """Take all answers that are ``unheard``: each is 250, on a line of its own."""
         self.unheard = 0
+        self._passed = parser, lines
         self.mail_answered = self.left_open = True
         self._all_named()
+
+    def written(self) -> Iterator[str]:
+        """Give the commands that were written so far; the message is told in bytes."""
+        commands = self._commands
+        opening = [commands.mail, *commands.recipients, *(() if self._chunked else (_DATA,))]
+        if self._reset:
+            opening.insert(0, _RSET)
+        for line in opening[: self._opened]:
+            yield line.decode("utf-8", "replace").rstrip()
+        if self._stopped:
+            yield "."
+        elif self.complete:
+            chunk = commands.head.decode("ascii").rstrip()
+            size = f"{len(commands.message)} bytes of message"
+            part = "" if self.end_written else ", not to their end"
+            yield f"{chunk} ({size}{part})".lstrip()
+
+    def replies(self) -> Iterator[tuple[int, str] | None]:
+        """Give code and text of the answers so far; None for one that was not kept."""
+        if self._passed is not None:
+            parser, lines = self._passed
+            yield from ((_OK, parser.quote(line[4:])) for line in lines)
+        yield from [None] * (self._heard - len(self._replies))
+        yield from ((reply.code, reply.text) for reply in self._replies)
 
     # One for each kind of answer, in their order.
 

@@ -27,18 +27,24 @@ __all__ = [
 
 _RATES_AT: Final = BOARD_CELLS
 _TALLY_AT: Final = _RATES_AT + RATES_CELLS
-_CELLS: Final = _TALLY_AT + TALLY_CELLS
+_PACES_AT: Final = _TALLY_AT + TALLY_CELLS
+_CELLS: Final = _PACES_AT + RATES_CELLS
 #: The size of the memory. What is never written takes no room.
 SHARED_BYTES: Final = _CELLS * CELL_BYTES
 
 
 @attrs.frozen(kw_only=True)
 class Shared:
-    """What lies in the memory."""
+    """What lies in the memory.
+
+    ``rates`` are those of keys, ``paces`` those of accounts with SMTP servers: clients may name
+    many of these, which must not crowd out the keys.
+    """
 
     board: Board
     tally: SharedTally
     rates: SharedRates
+    paces: SharedRates
 
 
 class ProcessLock(contextlib.AbstractContextManager[None]):
@@ -88,9 +94,14 @@ def alone() -> Shared:
 
 def _lay_out(memory: memoryview, lock: contextlib.AbstractContextManager[object]) -> Shared:
     cells = memory.cast("q")
-    rates = slice(_RATES_AT, _TALLY_AT)
+
+    def rates(start: int) -> SharedRates:
+        part = slice(start, start + RATES_CELLS)
+        return SharedRates(cells[part], memory.cast("d")[part], lock)
+
     return Shared(
         board=Board(cells[:_RATES_AT], lock),
-        tally=SharedTally(cells[_TALLY_AT:], lock),
-        rates=SharedRates(cells[rates], memory.cast("d")[rates], lock),
+        tally=SharedTally(cells[_TALLY_AT:_PACES_AT], lock),
+        rates=rates(_RATES_AT),
+        paces=rates(_PACES_AT),
     )

@@ -8,7 +8,10 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 
+from smtpmailer.core.accounts import NO_ACCOUNTS, Accounts
+from smtpmailer.core.failover import result_of_all
 from smtpmailer.core.mime import MessageOptions, Stamp, compose, is_sound
 from smtpmailer.core.model import (
     Address,
@@ -18,7 +21,7 @@ from smtpmailer.core.model import (
     OutgoingMail,
     Route,
 )
-from smtpmailer.core.routing import route_for
+from smtpmailer.core.routing import routes_for
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import MessageError
 from smtpmailer.interfaces import IAttachments, ISender, IThreads
@@ -32,27 +35,33 @@ _LARGE_BYTES = 256 * 1024
 
 @attrs.frozen(kw_only=True)
 class MailDefaults:
-    """What the settings say where a mail says nothing."""
+    """What the settings say where a mail says nothing; ``accounts`` gives those there are now."""
 
     from_email: str
     from_name: str
     options: MessageOptions
     route: Route
+    accounts: Callable[[], Accounts] = lambda: NO_ACCOUNTS
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
     """How an attempt differs from a first one.
 
-    ``settled`` recipients are left out. ``before_dot`` is OutgoingMail's.
+    ``settled`` recipients are left out. ``before_dot`` is OutgoingMail's. ``routes`` are tried in
+    place of all that the mail has, if there are any. ``tried`` hears what came of each.
     """
 
     settled: frozenset[str] = frozenset()
     before_dot: Callable[[tuple[str, ...]], Awaitable[None]] | None = None
+    routes: tuple[Route, ...] = ()
+    tried: Callable[[Route, DeliveryResult], None] | None = None
 
 
 class Courier:
-    """Builds messages and hands them to the sender, once each."""
+    """Builds messages and hands them to the sender, once for each account that is tried."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -76,9 +85,13 @@ class Courier:
     ) -> DeliveryResult:
         """Deliver a mail and fire with what became of each recipient that the plan leaves.
 
+        The next account is tried only when the one before certainly has nothing of the mail: see
+        ``DeliveryResult.untaken``.
+
         Fails with AttachmentError, AddressError or MessageError when the mail can't be built, and
-        as ``render`` does; then no connection was made.
+        as ``render`` and ``routes`` do; then no connection was made.
         """
+        routes = plan.routes or self.routes(request)
         request = await self.render(request)
         parts = request.attachments + request.embedded
         files = await self._attachments.load(parts) if parts else ()
@@ -91,7 +104,9 @@ class Courier:
             envelope=attrs.evolve(mail.envelope, recipients=left),
             before_dot=plan.before_dot,
         )
-        return await self._sender.send(mail, self.route(request))
+        if len(routes) == 1 and plan.tried is None:
+            return await self._sender.send(mail, routes[0])
+        return await self._send(mail, routes, plan)
 
     def check(self, request: MailRequest, stamp: Stamp) -> Deferred[None]:
         """Fire when a mail can be built as things are now; fails as ``deliver`` does."""
@@ -118,9 +133,32 @@ class Courier:
         """Give the mail object to keep in the queue for one that was rendered; see Renderer."""
         return self._renderer.stored(document, rendered)
 
-    def route(self, request: MailRequest) -> Route:
-        """Tell where a mail goes."""
-        return route_for(request, self._defaults.route)
+    def routes(self, request: MailRequest) -> tuple[Route, ...]:
+        """Tell where a mail goes, and where else when it can't; raises UnknownAccountError."""
+        sender = request.from_email or self._defaults.from_email
+        return routes_for(request, sender, self._defaults.route, self._defaults.accounts())
+
+    async def _send(
+        self, mail: OutgoingMail, routes: tuple[Route, ...], plan: Plan
+    ) -> DeliveryResult:
+        """Try one account after another."""
+        results = []
+        for index, route in enumerate(routes, 1):
+            result = await self._sender.send(mail, route)
+            results.append(result)
+            if plan.tried is not None:
+                plan.tried(route, result)
+            if not result.untaken or index == len(routes):
+                break
+            self._log.warn(
+                "mail {mail_id} goes on to {next}, as {server} did not take it: {reason}",
+                mail_id=mail.mail_id,
+                next=_told(routes[index]),
+                server=_told(route),
+                reason=result.reason,
+                outcome="fails over",
+            )
+        return result_of_all(results)
 
     async def _compose(
         self, request: MailRequest, files: tuple[LoadedFile, ...], stamp: Stamp
@@ -157,3 +195,8 @@ class Courier:
             raise MessageError("no sender: give fromEmail in the mail or set MAIL_FROM_ADDR")
         name = self._defaults.from_name if request.from_name is None else request.from_name
         return Address(email=email, name=name)
+
+
+def _told(route: Route) -> str:
+    server = f"{route.host}:{route.port}"
+    return f"{server} ({route.account})" if route.account else server

@@ -16,6 +16,7 @@ from smtpmailer.errors import NoSuchMailError, StoreError
 from smtpmailer.interfaces import Handler, IDeadLetters
 from smtpmailer.services.answers import INVALID, NOT_A_NAME, Answers, ListWords, readable
 from smtpmailer.services.replies import buried_detail
+from smtpmailer.services.telling import name_fields
 
 __all__ = ["DeadLetterService"]
 
@@ -72,7 +73,13 @@ class DeadLetterService:
             return error(None, "unable to retry failed mail")
         except StoreError:
             return self._answers.broken("unable to retry failed mail")
-        self._log.info("dead letter {name} queued again by {peer}", name=name, peer=arguments.peer)
+        self._log.info(
+            "dead letter {name} queued again by {peer}",
+            **name_fields(name),
+            peer=arguments.peer,
+            request=arguments.request,
+            outcome="queued",
+        )
         return success(name, "failed mail added to queue")
 
     @returns_deferred
@@ -83,7 +90,11 @@ class DeadLetterService:
         )
         if reply.status == "success":
             self._log.info(
-                "dead letter {name} removed by {peer}", name=arguments.value, peer=arguments.peer
+                "dead letter {name} removed by {peer}",
+                **name_fields(arguments.value),
+                peer=arguments.peer,
+                request=arguments.request,
+                outcome="removed",
             )
         return reply
 
@@ -94,7 +105,12 @@ class DeadLetterService:
             removed = await self._letters.clear_failed()
         except StoreError:
             return self._answers.broken("unable to read failed dir")
-        self._log.info("{n} dead letters cleared by {peer}", n=removed, peer=arguments.peer)
+        self._log.info(
+            "{n} dead letters cleared by {peer}",
+            n=removed,
+            peer=arguments.peer,
+            request=arguments.request,
+        )
         return success({"removed": removed}, f"removed {removed} failed mails")
 
     async def _read_with_detail(self, name: str) -> tuple[StoredMail, Mapping[str, Any]]:

@@ -11,16 +11,24 @@ from twisted.logger import Logger, LogLevel
 
 from smtpmailer.core.mime import Stamp
 from smtpmailer.core.model import DeliveryResult, MailRequest
-from smtpmailer.core.queuestate import FRESH
+from smtpmailer.core.queuestate import FRESH, MailState
 from smtpmailer.core.replies import Reply, error, success
 from smtpmailer.core.requests import Arguments, MailParser
-from smtpmailer.core.retry import Moment, Retry, RetryPolicy, after_attempt
+from smtpmailer.core.retry import Moment, Retry, RetryPolicy, Verdict, after_attempt
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import ClientError, RequestInvalidError, StoreError, TemplatesOffError
 from smtpmailer.interfaces import ICounters, IQueueStore
 from smtpmailer.services.counting import count_failure, count_result
 from smtpmailer.services.courier import Courier
 from smtpmailer.services.replies import delivery_detail
+from smtpmailer.services.telling import (
+    attempt_fields,
+    put_off,
+    request_domains,
+    said_yes,
+    told_time,
+    with_reply,
+)
 
 __all__ = ["MailService", "Requeue"]
 
@@ -35,6 +43,16 @@ class Requeue:
     policy: RetryPolicy
     now: Callable[[], float]
     jitter: Callable[[], float]
+
+
+@attrs.frozen
+class _Told:
+    """What a log line tells of an attempt whatever came of it."""
+
+    arguments: Arguments
+    mail_id: str
+    attempt: int
+    result: DeliveryResult
 
 
 class MailService:
@@ -75,50 +93,90 @@ class MailService:
         except RequestInvalidError:
             raise
         except StoreError:
-            self._log.failure("mail {mail_id}: its template can't be read", mail_id=stamp.unique)
+            text = "mail {mail_id} (request {request}): its template can't be read"
+            self._log.failure(text, mail_id=stamp.unique, request=arguments.request)
             await count_failure(self._counters)
             return error("the template can't be read now", _FAILED)
         except ClientError as fault:
             await count_failure(self._counters)
             self._log.warn(
-                "mail {mail_id} from {peer} can't be built: {why}",
+                "mail {mail_id} from {peer} (request {request}) to {domains} can't be built: {why}",
                 mail_id=stamp.unique,
                 peer=arguments.peer,
+                request=arguments.request,
+                domains=request_domains(request),
                 why=str(fault),
+                outcome="failed",
             )
             return error(str(fault), _FAILED)
         await count_result(self._counters, result)
         detail = delivery_detail(stamp.unique, result)
+        told = _Told(arguments, stamp.unique, request.fail_to_delivered + 1, result)
         if result.delivered:
+            self._tell(told, said_yes(result), "sent")
             return success(None, "mail sent successfully", detail)
-        reason, more = await self._queue_again(arguments.value, request, stamp, result)
+        reason, more = await self._queue_again(told, request, stamp)
         return error(reason, _FAILED, {**detail, **more})
 
     async def _queue_again(
-        self, document: dict[str, Any], request: MailRequest, stamp: Stamp, result: DeliveryResult
+        self, told: _Told, request: MailRequest, stamp: Stamp
     ) -> tuple[str, dict[str, Any]]:
         """Put a mail that failed for now into the queue; gives the reason and more detail."""
-        if self._requeue is None or not result.temporary:
+        result = told.result
+        verdict = self._verdict(request, stamp, result)
+        if self._requeue is None or not isinstance(verdict, Retry):
+            self._tell(told, with_reply(f"failed: {result.reason}", result), "failed")
             return result.reason, {}
-        requeue = self._requeue
-        moment = Moment(now=requeue.now(), accepted_at=stamp.epoch_seconds, jitter=requeue.jitter())
-        verdict = after_attempt(FRESH, request.fail_to_delivered, result, requeue.policy, moment)
-        if not isinstance(verdict, Retry):
-            return result.reason, {}
-        name = requeue.store.make_name(stamp.epoch_seconds, stamp.unique)
-        kept = self._courier.stored(document, request)
+        store = self._requeue.store
+        name = store.make_name(stamp.epoch_seconds, stamp.unique)
+        kept = self._courier.stored(told.arguments.value, request)
         stored = {**kept, "failToDelivered": verdict.failures}
         try:
-            await requeue.store.put(name, stored, verdict.state)
+            await store.put(name, stored, verdict.state)
         except StoreError:
             self._log.failure("mail {mail_id} can't be queued again", mail_id=stamp.unique)
+            self._tell(told, with_reply(f"failed: {result.reason}", result), "failed")
             return f"{result.reason} (and it could not be queued for another attempt)", {}
-        doubt = ", ".join(verdict.state.in_doubt)
-        self._log.emit(
-            LogLevel.warn if doubt else LogLevel.info,
-            "mail {mail_id} queued as {name} for another attempt{doubt}",
-            mail_id=stamp.unique,
-            name=name,
-            doubt=f"; in doubt, may be delivered twice: {doubt}" if doubt else "",
-        )
+        self._tell_queued(told, name, verdict.state)
         return result.reason, {"queueName": name, "nextAttempt": verdict.state.next_at}
+
+    def _verdict(
+        self, request: MailRequest, stamp: Stamp, result: DeliveryResult
+    ) -> Verdict | None:
+        """Judge what is to become of a mail that failed; None where that is final anyway."""
+        requeue = self._requeue
+        if requeue is None or not result.temporary:
+            return None
+        moment = Moment(now=requeue.now(), accepted_at=stamp.epoch_seconds, jitter=requeue.jitter())
+        return after_attempt(FRESH, request.fail_to_delivered, result, requeue.policy, moment)
+
+    def _tell_queued(self, told: _Told, name: str, state: MailState) -> None:
+        """Write the line on a mail that is in the queue now."""
+        outcome = put_off(told.result)
+        some = "partly sent, " if outcome == "partly sent" else ""
+        when = f"held: {state.held}"
+        if state.next_at is not None:
+            when = f"again at {told_time(state.next_at)}"
+        doubt = ", ".join(state.in_doubt)
+        what = f"{some}queued as {name} for another attempt, {when}; {told.result.reason}"
+        what = with_reply(what, told.result)
+        if doubt:
+            outcome = "held" if state.held else "in doubt"
+            what += f"; in doubt, may be delivered twice: {doubt}"
+        more = {} if state.next_at is None else {"next_at": state.next_at}
+        self._tell(told, what, outcome, name=name, **more)
+
+    def _tell(self, told: _Told, what: str, outcome: str, **more: Any) -> None:
+        """Write the one line on what became of a mail."""
+        self._log.emit(
+            LogLevel.info if outcome == "sent" else LogLevel.warn,
+            "mail {mail_id} from {peer} (request {request}) to {domains} by {server}, "
+            "attempt {attempt}, {seconds:.3f} s: {what}",
+            mail_id=told.mail_id,
+            peer=told.arguments.peer,
+            request=told.arguments.request,
+            **attempt_fields(told.result, told.attempt),
+            outcome=outcome,
+            what=what,
+            **more,
+        )

@@ -19,13 +19,13 @@ from smtpmailer.core.retry import (
     Dead,
     Done,
     Moment,
-    Retry,
     RetryPolicy,
     Verdict,
     after_attempt,
     after_crash,
     without_attempt,
 )
+from smtpmailer.core.slots import Slot
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import (
     ClientError,
@@ -33,10 +33,20 @@ from smtpmailer.errors import (
     NoSuchMailError,
     RequestInvalidError,
     StoreError,
+    UnknownAccountError,
 )
 from smtpmailer.interfaces import ICounters, IQueueRun
 from smtpmailer.services.counting import count_failure, count_result
 from smtpmailer.services.courier import Courier, Plan
+from smtpmailer.services.telling import (
+    attempt_fields,
+    name_fields,
+    put_off,
+    request_domains,
+    said_yes,
+    told_time,
+    with_reply,
+)
 from smtpmailer.services.traffic import Traffic, Wait
 
 __all__ = ["Postman", "PostmanTools"]
@@ -48,6 +58,9 @@ _FAULT_PAUSE = 60.0
 #: A name may hold any time of the past (``scheduleTime`` 1). One that lies so far back (seconds)
 #: is not when the mail was accepted.
 _STALE = 30 * 86_400.0
+
+#: Why a mail waits that is beyond its server's share.
+_OTHERS_FIRST = "mails to other servers go first"
 
 #: As much of an id goes into a Message-ID.
 _LONGEST_ID = 56
@@ -95,12 +108,15 @@ class Postman:
         some times taken for the cause.
         """
         claim = _Claim(mail)
+        self._log.debug(
+            "mail {mail_id} ({name}) claimed", **name_fields(mail.name), outcome="claimed"
+        )
         try:
             return await self._decide(claim)
         except Exception:  # noqa: BLE001 - no claim is left behind, whatever happened
             self._log.failure(
-                "mail {name} could not be handled{doubt}",
-                name=mail.name,
+                "mail {mail_id} ({name}) could not be handled{doubt}",
+                **name_fields(mail.name),
                 doubt=_doubt(claim.mail.state),
             )
             # Not ``mail``: it may have been marked meanwhile, and be in doubt.
@@ -110,9 +126,9 @@ class Postman:
         """Tell how to settle a mail that a process had claimed when it died."""
         self._log.warn(
             "mail {mail_id} ({name}) was being delivered when the service died{doubt}",
-            mail_id=unique_of(mail.name),
-            name=mail.name,
+            **name_fields(mail.name),
             doubt=_doubt(mail.state) or "; unsent",
+            outcome="in doubt" if mail.state.in_doubt else "put off",
         )
         return self._after_crash(mail, pause=0.0)
 
@@ -121,8 +137,10 @@ class Postman:
         failures = _failures(mail.document) if isinstance(mail.document, Mapping) else 0
         verdict = after_crash(mail.state, self._tools.policy, failures=failures, now=again_at)
         if verdict.state.held or isinstance(verdict, Dead):
-            what, level = _outcome_words(verdict)
-            self._log.emit(level, "mail {name}: {what}", name=mail.name, what=what)
+            what, outcome, level = _outcome_words(verdict)
+            text = "mail {mail_id} ({name}): {what}"
+            fields = name_fields(mail.name)
+            self._log.emit(level, text, **fields, what=what, outcome=outcome)
         return self._settlement(mail, verdict)
 
     async def _decide(self, claim: _Claim) -> Settlement:
@@ -133,21 +151,40 @@ class Postman:
         document = {key: value for key, value in mail.document.items() if key != "scheduleTime"}
         try:
             request = self._tools.parser.parse(document)
+            routes = self._tools.courier.routes(request)
         except (RequestInvalidError, NoRecipientError) as fault:
             return self._corrupt(mail, f"not a mail: {fault}")
-        route = self._tools.courier.route(request)
-        server = f"{route.host}:{route.port}"
-        slot = self.traffic.enter(server, mail.name)
+        except UnknownAccountError as fault:
+            return self._postponed(mail, self._tools.now() + _FAULT_PAUSE, str(fault))
+        slot, routes = self._enter(routes, mail.name)
         if isinstance(slot, Wait):
             return self._waits(mail, slot)
         try:
-            return await self._attempt(claim, request, route)
+            return await self._attempt(claim, request, routes)
         finally:
             self.traffic.leave(slot)
 
-    async def _attempt(self, claim: _Claim, request: MailRequest, route: Route) -> Settlement:
+    def _enter(self, routes: tuple[Route, ...], name: str) -> tuple[Slot | Wait, tuple[Route, ...]]:
+        """Begin with the first server within reach, and give the routes from it on.
+
+        Where all are out of reach, or the first that is not is busy, the mail waits for the first.
+        """
+        first: Wait | None = None
+        for index, route in enumerate(routes):
+            slot = self.traffic.enter(_server(route), name)
+            if isinstance(slot, Slot):
+                return slot, routes[index:]
+            first = first or slot
+            if not slot.why:
+                break
+        assert first is not None, "there is a route"
+        return first, ()
+
+    async def _attempt(
+        self, claim: _Claim, request: MailRequest, routes: tuple[Route, ...]
+    ) -> Settlement:
         try:
-            result = await self._send(claim, request)
+            result = await self._send(claim, request, routes)
         except ClientError as fault:
             await count_failure(self._tools.counters)
             return self._unsendable(claim.mail, request, str(fault))
@@ -159,15 +196,19 @@ class Postman:
             return self._settlement(
                 mail, without_attempt(mail.state, request.fail_to_delivered + 1)
             )
-        self.traffic.tell(f"{route.host}:{route.port}", reached=result.reached)
+        if result.again_in is not None:
+            why = result.outcomes[0].reply
+            return self._postponed(mail, self._tools.now() + result.again_in, why)
         if claim.unmarked:
             return self._postponed(mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
         await count_result(self._tools.counters, result)
         verdict = self._judge(mail, request, result)
-        self._report(mail, route, result, verdict)
+        self._report(mail, routes[0], result, verdict)
         return self._settlement(mail, verdict)
 
-    async def _send(self, claim: _Claim, request: MailRequest) -> DeliveryResult:
+    async def _send(
+        self, claim: _Claim, request: MailRequest, routes: tuple[Route, ...]
+    ) -> DeliveryResult:
         mail = claim.mail
 
         async def mark(recipients: tuple[str, ...]) -> None:
@@ -182,8 +223,20 @@ class Postman:
         # Compat: the predecessor's names may hold an id of any length.
         unique = unique_of(mail.name)[:_LONGEST_ID]
         stamp = Stamp(unique=unique, epoch_seconds=self._accepted_at(mail))
-        plan = Plan(settled=mail.state.settled_addresses(), before_dot=mark)
+        plan = Plan(
+            settled=mail.state.settled_addresses(),
+            before_dot=mark,
+            routes=routes,
+            tried=self._tried,
+        )
         return await self._tools.courier.deliver(request, stamp, plan)
+
+    def _tried(self, route: Route, result: DeliveryResult) -> None:
+        if result.again_in is None or result.again_in > 0:
+            # Whose turn has not come yet says nothing about the server; one that was not tried,
+            # as the server is out of reach, does.
+            reached = result.reached and result.again_in is None
+            self.traffic.tell(_server(route), reached=reached)
 
     def _accepted_at(self, mail: StoredMail) -> float:
         """Give when a mail was to be sent first: the time in its name, unless it is absurd."""
@@ -218,8 +271,10 @@ class Postman:
         """Let a mail wait as it was told to."""
         if wait.why:
             return self._postponed(mail, wait.until, wait.why)
-        self._log.debug("mail {name} lets mails to other servers go first", name=mail.name)
-        state = attrs.evolve(mail.state, next_at=wait.until)
+        text = "mail {mail_id} ({name}) waits: {why}"
+        fields = name_fields(mail.name)
+        self._log.debug(text, **fields, why=_OTHERS_FIRST, outcome="waits", next_at=wait.until)
+        state = attrs.evolve(mail.state, next_at=wait.until, waits=_OTHERS_FIRST)
         return Settlement(at=self._tools.now(), state=state)
 
     def _postponed(self, mail: StoredMail, until: float, why: str) -> Settlement:
@@ -227,59 +282,93 @@ class Postman:
         max_age = self._tools.policy.max_age
         if max_age and until > self._accepted_at(mail) + max_age:
             why = f"given up after {max_age:.0f} seconds: {why}"
-            why_all = f"{why}{_doubt(mail.state)}"
-            self._log.error("mail {name} is a dead letter: {why}", name=mail.name, why=why_all)
+            text = "mail {mail_id} ({name}) to {domains} is a dead letter: {why}{doubt}"
+            self._log.error(text, **_fields(mail, why), outcome="dead letter")
             return Settlement(at=self._tools.now(), state=mail.state, dead=why)
-        self._log.info("mail {name} waits: {why}", name=mail.name, why=why)
-        state = attrs.evolve(mail.state, next_at=until)
+        self._log.info(
+            "mail {mail_id} ({name}) to {domains} waits until {until}: {why}",
+            **_fields(mail, why),
+            outcome="waits",
+            until=told_time(until),
+            next_at=until,
+        )
+        state = attrs.evolve(mail.state, next_at=until, waits=why)
         return Settlement(at=self._tools.now(), state=state)
 
     def _unsendable(self, mail: StoredMail, request: MailRequest, why: str) -> Settlement:
         verdict = Dead(state=mail.state, failures=request.fail_to_delivered + 1, why=why)
-        why_all = f"{why}{_doubt(mail.state)}"
-        self._log.error("mail {name} can't be built: {why}", name=mail.name, why=why_all)
+        text = "mail {mail_id} ({name}) to {domains} can't be built: {why}{doubt}"
+        self._log.error(text, **_fields(mail, why), outcome="dead letter")
         return self._settlement(mail, verdict)
 
     def _corrupt(self, mail: StoredMail, why: str) -> Settlement:
-        why_all = f"{why}{_doubt(mail.state)}"
-        self._log.error("mail {name} goes to quarantine: {why}", name=mail.name, why=why_all)
+        text = "mail {mail_id} ({name}) goes to quarantine: {why}{doubt}"
+        fields = name_fields(mail.name)
+        doubt = _doubt(mail.state)
+        self._log.error(text, **fields, why=why, doubt=doubt, outcome="quarantined")
         return Settlement(at=self._tools.now(), state=mail.state, corrupt=why)
 
     def _report(
         self, mail: StoredMail, route: Route, result: DeliveryResult, verdict: Verdict
     ) -> None:
         """Write one line on what became of the mail."""
-        what, level = _outcome_words(verdict)
-        if isinstance(verdict, Retry):
-            what += f"; {result.reason}"
+        what, outcome, level = _outcome_words(verdict, result)
         doubt = _doubt(verdict.state)
         if doubt and level is LogLevel.info:
             level = LogLevel.warn
+        fields = attempt_fields(result, verdict.state.attempt_count)
+        fields["server"] = result.server or _server(route)
+        if verdict.state.next_at is not None:
+            fields["next_at"] = verdict.state.next_at
         self._log.emit(
             level,
-            "mail {mail_id} ({name}) to {server}, attempt {attempt}: {what}",
-            mail_id=unique_of(mail.name),
-            name=mail.name,
-            server=f"{route.host}:{route.port}",
-            attempt=verdict.state.attempt_count,
+            "mail {mail_id} ({name}) to {domains} by {server}, attempt {attempt}, {seconds:.3f} s: "
+            "{what}",
+            **name_fields(mail.name),
+            **fields,
+            outcome=outcome,
             what=f"{what}{doubt}",
         )
 
 
-def _outcome_words(verdict: Verdict) -> tuple[str, LogLevel]:
+def _outcome_words(
+    verdict: Verdict, result: DeliveryResult | None = None
+) -> tuple[str, str, LogLevel]:
+    """Give what became of a mail, in words for people and in the log's own, and the level."""
+    state = verdict.state
     if isinstance(verdict, Done):
-        return "sent", LogLevel.info
+        return said_yes(result) if result else "sent", "sent", LogLevel.info
     if isinstance(verdict, Dead):
-        return f"dead letter: {verdict.why}", LogLevel.error
-    if verdict.state.held:
-        return f"held: {verdict.state.held}", LogLevel.warn
-    return f"again at {verdict.state.next_at:.0f} (Unix time)", LogLevel.warn
+        why = with_reply(verdict.why, result) if result else verdict.why
+        return f"dead letter: {why}", "dead letter", LogLevel.error
+    reason = f"; {with_reply(result.reason, result)}" if result else ""
+    if state.held:
+        return f"held: {state.held}{reason}", "held", LogLevel.warn
+    outcome = put_off(result) if result else "put off"
+    some = "partly sent, " if outcome == "partly sent" else ""
+    again = "" if state.next_at is None else f"again at {told_time(state.next_at)}"
+    return f"{some}{again}{reason}", "in doubt" if state.in_doubt else outcome, LogLevel.warn
+
+
+def _fields(mail: StoredMail, why: str) -> dict[str, Any]:
+    """Give what is told of a mail that was read, but not tried."""
+    document = mail.document if isinstance(mail.document, Mapping) else {}
+    return {
+        **name_fields(mail.name),
+        "domains": request_domains(document),
+        "why": why,
+        "doubt": _doubt(mail.state),
+    }
 
 
 def _doubt(state: MailState) -> str:
     """Give the end of a log line on a mail that is, or ever was, in doubt."""
     doubted = state.ever_in_doubt()
     return f"; in doubt, may be delivered twice: {', '.join(doubted)}" if doubted else ""
+
+
+def _server(route: Route) -> str:
+    return f"{route.host}:{route.port}"
 
 
 def _failures(document: Mapping[str, Any]) -> int:

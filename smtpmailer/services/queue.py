@@ -29,6 +29,7 @@ from smtpmailer.interfaces import Handler, IQueueStore
 from smtpmailer.services.answers import INVALID, Answers, ListWords, readable
 from smtpmailer.services.courier import Courier
 from smtpmailer.services.replies import shown_mail, waiting_detail
+from smtpmailer.services.telling import name_fields, request_domains
 
 __all__ = ["QueueService", "QueueTools"]
 
@@ -39,6 +40,7 @@ _LIST = ListWords(
 )
 _NOT_QUEUED = "failed to add mail to queue"
 _NOT_UPDATED = "unable to update queued mail"
+_SERVER = frozenset({"smtpHost", "smtpPort", "smtpEncryption", "smtpUser", "smtpPassword"})
 _NO_VALUES = "replaceContent goes with a template, and this mail has its text: add useTemplate"
 
 
@@ -97,17 +99,26 @@ class QueueService:
             await self._store.put(name, document, FRESH)
         except ClientError as fault:
             self._log.warn(
-                "mail {mail_id} from {peer} can't be built: {why}",
+                "mail {mail_id} from {peer} (request {request}) to {domains} can't be built: {why}",
                 mail_id=stamp.unique,
                 peer=arguments.peer,
+                request=arguments.request,
+                domains=request_domains(request),
                 why=str(fault),
+                outcome="failed",
             )
             return _refusal(fault, _NOT_QUEUED)
         except StoreError:
             self._log.failure("mail {mail_id} could not be queued", mail_id=stamp.unique)
             return error(None, _NOT_QUEUED)
         self._log.info(
-            "mail {mail_id} queued as {name}", mail_id=stamp.unique, name=name, peer=arguments.peer
+            "mail {mail_id} from {peer} (request {request}) to {domains} queued as {name}",
+            mail_id=stamp.unique,
+            name=name,
+            peer=arguments.peer,
+            request=arguments.request,
+            domains=request_domains(request),
+            outcome="queued",
         )
         return success(name, "mail added to queue", waiting_detail(name, FRESH))
 
@@ -158,6 +169,8 @@ class QueueService:
             name=name,
             new_name=new_name,
             peer=arguments.peer,
+            request=arguments.request,
+            outcome="changed",
         )
         detail = waiting_detail(new_name, updated(mail.state))
         return success(shown_mail(document), {"original": name, "updated": new_name}, detail)
@@ -170,7 +183,11 @@ class QueueService:
         )
         if reply.status == "success":
             self._log.info(
-                "mail {name} removed by {peer}", name=arguments.value, peer=arguments.peer
+                "mail {mail_id} ({name}) removed by {peer}",
+                **name_fields(arguments.value),
+                peer=arguments.peer,
+                request=arguments.request,
+                outcome="removed",
             )
         return reply
 
@@ -183,7 +200,12 @@ class QueueService:
             return self._answers.broken("unable to read queue dir")
         if not removed and self._lists_when_empty:
             return success([], "queue list is empty")
-        self._log.info("queue cleared by {peer}: {removed}", peer=arguments.peer, removed=removed)
+        self._log.info(
+            "queue cleared by {peer}: {removed}",
+            peer=arguments.peer,
+            request=arguments.request,
+            removed=removed,
+        )
         return success({"removed": removed}, f"removed {removed} mails in queue")
 
     async def _read(self, name: str) -> StoredMail:
@@ -222,8 +244,16 @@ def _refusal(fault: ClientError, message: str) -> Reply:
 
 
 def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Put changes over a mail; a new text replaces a template and the other way round."""
+    """Put changes over a mail.
+
+    A new text replaces a template, an account the mail's own server, and the other way round.
+    """
     merged = {**document, **changes}
+    if "account" in changes and not changes.keys() & _SERVER:
+        for field in _SERVER:
+            merged.pop(field, None)
+    elif changes.keys() & _SERVER and "account" not in changes:
+        merged.pop("account", None)
     if "body" in changes and "useTemplate" not in changes:
         merged.pop("useTemplate", None)
         merged.pop("replaceContent", None)

@@ -8,13 +8,22 @@ from typing import Any, Final
 
 from smtpmailer.core.model import DeliveryResult, RecipientOutcome
 from smtpmailer.core.names import due_of, unique_of
-from smtpmailer.core.queued import Buried
+from smtpmailer.core.queued import Buried, FoundMail, MailPlace
 from smtpmailer.core.queuestate import Attempt, MailState
 
-__all__ = ["buried_detail", "delivery_detail", "page_of", "shown_mail", "waiting_detail"]
+__all__ = [
+    "buried_detail",
+    "delivery_detail",
+    "explained_mail",
+    "page_of",
+    "shown_mail",
+    "waiting_detail",
+]
 
 #: Fields of a stored mail that no answer shows.
 _PASSWORDS: Final = ("smtpPassword", "smtpEncryptPassword")
+
+_RECIPIENTS: Final = ("to", "ccList", "bccList")
 
 _PAGE: Final = 500
 
@@ -49,6 +58,32 @@ def buried_detail(buried: Buried) -> dict[str, Any]:
         "why": buried.record.get("why"),
         "failedAt": buried.record.get("at"),
         **_history(buried.mail.state),
+    }
+
+
+def explained_mail(found: FoundMail, waits_for: str) -> dict[str, Any]:
+    """Describe all that is known of a mail but its content; ``dialogue`` stands by its attempt."""
+    mail, state = found.mail, found.mail.state
+    document = mail.document if isinstance(mail.document, Mapping) else {}
+    due = due_of(mail.name) if state.next_at is None else state.next_at
+    waits = found.place is MailPlace.WAITING and not state.held
+    history = _history(state)
+    history["attempts"] = [
+        {**_attempt(attempt), "dialogue": list(attempt.dialogue)} for attempt in state.attempts
+    ]
+    return {
+        "mailId": unique_of(mail.name),
+        "queueName": mail.name,
+        "place": found.place.value,
+        "waitsFor": waits_for,
+        "nextAttempt": due if waits else None,
+        "held": state.held or None,
+        "why": found.record.get("why") or mail.fault or None,
+        "failedAt": found.record.get("at"),
+        "subject": document.get("subject"),
+        **{key: document.get(key, []) for key in _RECIPIENTS},
+        "crashes": state.crashes,
+        **history,
     }
 
 

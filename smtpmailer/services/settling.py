@@ -16,6 +16,7 @@ from smtpmailer.core.queued import Settlement
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import NoSuchMailError, StoreError, ThreadsStoppedError
 from smtpmailer.interfaces import IQueueRun
+from smtpmailer.services.telling import name_fields
 
 __all__ = ["Settler"]
 
@@ -62,15 +63,17 @@ class Settler:
             try:
                 await self._run.settle(name, settlement)
             except NoSuchMailError:
-                self._log.warn("mail {name} vanished while it was being sent", name=name)
+                text = "mail {name} vanished while it was being sent"
+                self._log.warn(text, **name_fields(name), outcome="vanished")
                 return
             except (StoreError, ThreadsStoppedError) as error:
-                self._log.error("mail {name} can't be settled: {why}", name=name, why=str(error))
+                text = "mail {name} can't be settled: {why}"
+                self._log.error(text, **name_fields(name), why=str(error))
                 if not self._goes_on():
                     return
                 await deferLater(self._clock, _PAUSE)
             except Exception:  # noqa: BLE001 - no claim is left behind, whatever happened
-                self._log.failure("mail {name} can't be settled", name=name)
+                self._log.failure("mail {name} can't be settled", **name_fields(name))
                 if not self._goes_on() or tries > _BURIALS:
                     return
                 settlement = _postponed(settlement, self._now())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -55,12 +55,12 @@ class Attachments:
         threads: IThreads,
         *,
         directories: tuple[str, ...] | None,
-        forbidden: tuple[str, ...],
+        forbidden: Callable[[], tuple[str, ...]],
         limit_bytes: int,
     ) -> None:
         """Read within ``directories`` (None: anywhere) and never from ``forbidden``.
 
-        ``forbidden`` are files and directories (env file, keys, queue); /proc, /sys and /dev
+        ``forbidden`` gives files and directories (env file, keys, queue); /proc, /sys and /dev
         always are. ``limit_bytes`` is the most that one mail's files may have together, in
         base64 as they go out.
         """
@@ -137,13 +137,13 @@ class Attachments:
             raise AttachmentError(path, "lies outside ATTACHMENT_DIRS")
         if _inside(real, _SYSTEM):
             raise AttachmentError(path, "lies in a directory of the system's own")
-        if _inside(real, self._forbidden):
+        if _inside(real, self._forbidden()):
             raise AttachmentError(path, "is one of the service's own files")
 
     def _inspect(self, path: str, status: os.stat_result, left: int) -> None:
         """Refuse an open file by what it is: irregular, too large, a forbidden one's hard link."""
         _check_regular(path, status)
-        if any(_is_same(status, place) for place in self._forbidden):
+        if any(_is_same(status, place) for place in self._forbidden()):
             raise AttachmentError(path, "is one of the service's own files")
         if base64_size(status.st_size) > left:
             raise self._too_large(path)

@@ -22,7 +22,7 @@ from smtpmailer.stores.content import decode, encode
 from smtpmailer.stores.folder import QueueFolder
 from smtpmailer.stores.graves import Graves
 
-__all__ = ["FileDeadLetters"]
+__all__ = ["FileDeadLetters", "read_buried"]
 
 _T = TypeVar("_T")
 
@@ -64,7 +64,7 @@ class FileDeadLetters:
         """Read a dead letter and its record."""
         _check(name)
         read = partial(self._graves.read, name)
-        return _buried(name, *await _no_os_errors(self._threads.run(read)))
+        return read_buried(name, *await _no_os_errors(self._threads.run(read)))
 
     @returns_deferred
     async def retry_failed(self, name: str, document: MailDocument) -> None:
@@ -114,7 +114,8 @@ def _check(name: str) -> None:
         raise NoSuchMailError(name)
 
 
-def _buried(name: str, content: bytes, raw: bytes) -> Buried:
+def read_buried(name: str, content: bytes, raw: bytes) -> Buried:
+    """Read a mail that is not to be sent, and its record, as far as they can be read."""
     record: Mapping[str, Any] = {}
     state: MailState = FRESH
     document: MailDocument = ""

@@ -16,6 +16,7 @@ from smtpmailer.stores.commit import GroupCommit
 from smtpmailer.stores.deadletters import FileDeadLetters
 from smtpmailer.stores.disposal import Disposal
 from smtpmailer.stores.file_graves import FileGraves
+from smtpmailer.stores.file_search import FileSearch
 from smtpmailer.stores.files import FileQueueStore
 from smtpmailer.stores.folder import Paths, QueueFolder
 from smtpmailer.stores.graves import Graves
@@ -48,6 +49,7 @@ class FileQueue:
     dead: FileDeadLetters
     graves: FileGraves
     quarantine: FileGraves
+    search: FileSearch
     _folder: QueueFolder
     _commit: GroupCommit
     _threads: IThreads
@@ -96,6 +98,7 @@ def make_file_queue(
         dead=dead,
         graves=FileGraves(graves, folder, commit, threads),
         quarantine=FileGraves(quarantine, folder, commit, threads),
+        search=FileSearch(folder, graves, quarantine, threads),
         folder=folder,
         commit=commit,
         threads=threads,

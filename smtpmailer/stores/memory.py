@@ -11,10 +11,13 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from zope.interface import implementer
 
 from smtpmailer.core.dueindex import DueIndex
-from smtpmailer.core.names import is_file_name, make_file_name
+from smtpmailer.core.lookup import Wanted
+from smtpmailer.core.names import file_name, is_file_name, make_file_name, unique_of
 from smtpmailer.core.queued import (
     Buried,
+    FoundMail,
     MailDocument,
+    MailPlace,
     Page,
     Recovered,
     Settlement,
@@ -22,7 +25,7 @@ from smtpmailer.core.queued import (
 )
 from smtpmailer.core.queuestate import FRESH, MailState, revived, state_to_json, updated
 from smtpmailer.errors import NoSuchMailError, StoreError
-from smtpmailer.interfaces import ICounters, IDeadLetters, IQueue
+from smtpmailer.interfaces import ICounters, IDeadLetters, IMailSearch, IQueue
 from smtpmailer.stores.content import decode, encode
 from smtpmailer.stores.waiting import due_of_state
 
@@ -66,7 +69,7 @@ class _Mail:
             return StoredMail(name=name, document="", state=self.state, fault=str(error))
 
 
-@implementer(IQueue, IDeadLetters)
+@implementer(IQueue, IDeadLetters, IMailSearch)
 class MemoryQueueStore:
     """A queue that lasts as long as its process; names are those of the file queue."""
 
@@ -260,6 +263,20 @@ class MemoryQueueStore:
         count = len(self._dead)
         self._dead.clear()
         return succeed(count)
+
+    def find(self, wanted: Wanted) -> Deferred[FoundMail]:
+        """Find a mail wherever it is."""
+        return maybeDeferred(self._find, wanted)
+
+    def _find(self, wanted: Wanted) -> FoundMail:
+        places = (self._waiting, self._claimed, self._dead, self._quarantine)
+        for place, mails in zip(MailPlace, places, strict=True):
+            for name, mail in mails.items():
+                if name == file_name(wanted.name) or (
+                    not wanted.name and unique_of(name) == wanted.unique
+                ):
+                    return FoundMail(place=place, mail=mail.stored(name), record=mail.record)
+        raise NoSuchMailError(wanted.name or wanted.unique)
 
     def _take(self, name: str) -> _Mail:
         mail = _find(self._waiting, name)

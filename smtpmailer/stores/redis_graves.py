@@ -24,7 +24,7 @@ from smtpmailer.stores.redis_lua import CLOCK, SCORE, SET_STATE
 from smtpmailer.stores.redis_mails import Due, due_when, encoded, state_text, stored_mail
 from smtpmailer.stores.redis_scripts import PAGE
 
-__all__ = ["RedisDeadLetters", "RedisGraves", "read_record"]
+__all__ = ["RedisDeadLetters", "RedisGraves", "read_buried", "read_record"]
 
 #: How often a mail is tried to be revived while its record changes.
 _TRIES: Final = 10
@@ -101,7 +101,7 @@ class RedisGraves:
     @returns_deferred
     async def get(self, name: str) -> Buried:
         """Fire with a mail and its record; fails with NoSuchMailError."""
-        return _buried(name, *await self.read(name))
+        return read_buried(name, *await self.read(name))
 
     @returns_deferred
     async def read(self, name: str) -> tuple[bytes, bytes]:
@@ -128,7 +128,7 @@ class RedisGraves:
         content = b"" if document is None else encoded(document)
         for _ in range(_TRIES):
             old, record = await self.read(name)
-            state = revive(_buried(name, old, record).mail.state)
+            state = revive(read_buried(name, old, record).mail.state)
             due = due_when(name, state)
             words = (record, content, state_text(state), *due.words(self._now()))
             answer = await self._put_back(name, words)
@@ -234,7 +234,8 @@ def read_record(text: bytes) -> Mapping[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _buried(name: str, content: bytes, text: bytes) -> Buried:
+def read_buried(name: str, content: bytes, text: bytes) -> Buried:
+    """Read a mail that is not to be sent, and its record, as far as they can be read."""
     record = read_record(text)
     state = FRESH
     with contextlib.suppress(KeyError, TypeError, ValueError):

@@ -13,6 +13,7 @@ from smtpmailer.stores.redis_graves import RedisDeadLetters, RedisGraves
 from smtpmailer.stores.redis_keys import Node, QueueKeys
 from smtpmailer.stores.redis_leases import LeasePlan
 from smtpmailer.stores.redis_queue import RedisQueueStore
+from smtpmailer.stores.redis_search import RedisSearch
 
 __all__ = ["RedisQueue", "SharedQueue", "make_redis_queue"]
 
@@ -34,6 +35,7 @@ class RedisQueue:
     dead: RedisDeadLetters
     graves: RedisGraves
     quarantine: RedisGraves
+    search: RedisSearch
 
 
 def make_redis_queue(
@@ -48,4 +50,5 @@ def make_redis_queue(
         dead=RedisDeadLetters(graves, store.waits),
         graves=graves,
         quarantine=RedisGraves(redis, keys, keys.quarantine, now),
+        search=RedisSearch(redis, keys),
     )

@@ -16,22 +16,28 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from smtpmailer.core.ciphers import NONCE_BYTES, open_sealed, seal
+from smtpmailer.core.dialogue import happened
+from smtpmailer.core.lookup import Wanted
 from smtpmailer.core.queued import (
     Buried,
+    FoundMail,
     MailDocument,
     Page,
     Recovered,
     Settlement,
     StoredMail,
 )
-from smtpmailer.core.queuestate import MailState
+from smtpmailer.core.queuestate import Attempt, MailState
 from smtpmailer.errors import CipherError
-from smtpmailer.interfaces import IDeadLetters, IQueue
+from smtpmailer.interfaces import IDeadLetters, IMailSearch, IQueue
 
-__all__ = ["QueueCipher", "SealedDeadLetters", "SealedQueueStore"]
+__all__ = ["QueueCipher", "SealedDeadLetters", "SealedQueueStore", "SealedSearch"]
 
 _PLAIN: Final = "smtpPassword"
 _SEALED: Final = "smtpEncryptPassword"
+
+#: What was said with a server, encrypted, is a line that begins so; no other does.
+_SEALED_LINES: Final = "sealed: "
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +83,7 @@ class QueueCipher:
 
     def open_mail(self, mail: StoredMail) -> StoredMail:
         """Decrypt a stored mail; one that can't be decrypted has a fault and no document."""
+        mail = attrs.evolve(mail, state=self.open_state(mail.state))
         if mail.fault:
             return mail
         try:
@@ -84,9 +91,41 @@ class QueueCipher:
         except (CipherError, ValueError) as error:
             return attrs.evolve(mail, document="", fault=f"can't be decrypted: {error}")
 
+    def seal_state(self, state: MailState) -> MailState:
+        """Encrypt what was said with servers, where documents are encrypted as a whole."""
+        return _changed(state, self._seal_lines) if self.whole else state
+
+    def open_state(self, state: MailState) -> MailState:
+        """Decrypt it, whatever setting wrote it; what can't be decrypted is left out."""
+        return _changed(state, self._open_lines)
+
+    def _seal_lines(self, lines: tuple[str, ...]) -> tuple[str, ...]:
+        return (_SEALED_LINES + self._seal("\n".join(lines).encode()),)
+
+    def _open_lines(self, lines: tuple[str, ...]) -> tuple[str, ...]:
+        if not lines[0].startswith(_SEALED_LINES):
+            return lines
+        try:
+            plain = open_sealed(lines[0].removeprefix(_SEALED_LINES), self.keys)
+            return tuple(plain.decode().split("\n"))
+        except (CipherError, ValueError) as error:
+            return (happened(f"can't be decrypted: {error}"),)
+
     def _seal(self, plain: bytes) -> str:
         nonce = self.make_nonce(NONCE_BYTES[self.method])
         return seal(self.method, self.keys[0], nonce, plain)
+
+
+def _changed(state: MailState, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> MailState:
+    """Change what the attempts of a mail keep of dialogues; few have any."""
+
+    def changed(attempt: Attempt) -> Attempt:
+        lines = attempt.dialogue
+        return attrs.evolve(attempt, dialogue=change(lines)) if lines else attempt
+
+    if not any(attempt.dialogue for attempt in state.attempts):
+        return state
+    return attrs.evolve(state, attempts=tuple(map(changed, state.attempts)))
 
 
 @implementer(IQueue)
@@ -116,7 +155,7 @@ class SealedQueueStore:
 
     def put(self, name: str, document: MailDocument, state: MailState) -> Deferred[None]:
         """Seal and add."""
-        return self._store.put(name, self._cipher.seal(document), state)
+        return self._store.put(name, self._cipher.seal(document), self._cipher.seal_state(state))
 
     def page(self, limit: int, page: int) -> Deferred[Page]:
         """Fire with a page of the store's."""
@@ -181,11 +220,14 @@ class SealedQueueStore:
         return self._store.look_around(now)
 
     def mark(self, name: str, state: MailState) -> Deferred[None]:
-        """Mark; a state holds no secret."""
-        return self._store.mark(name, state)
+        """Mark, with the state sealed."""
+        return self._store.mark(name, self._cipher.seal_state(state))
 
     def settle(self, name: str, settlement: Settlement) -> Deferred[None]:
-        """Seal the new content, if any, and settle."""
+        """Seal the state, and the new content if any, and settle."""
+        state = self._cipher.seal_state(settlement.state)
+        if state is not settlement.state:
+            settlement = attrs.evolve(settlement, state=state)
         if settlement.document is not None:
             sealed = self._cipher.seal(settlement.document)
             settlement = attrs.evolve(settlement, document=sealed)
@@ -223,3 +265,20 @@ class SealedDeadLetters:
     def clear_failed(self) -> Deferred[int]:
         """Remove all."""
         return self._dead.clear_failed()
+
+
+@implementer(IMailSearch)
+class SealedSearch:
+    """Finds mails in a sealed queue."""
+
+    def __init__(self, search: IMailSearch, cipher: QueueCipher) -> None:
+        """Wrap ``search``."""
+        self._search = search
+        self._cipher = cipher
+
+    def find(self, wanted: Wanted) -> Deferred[FoundMail]:
+        """Find and open."""
+        return self._search.find(wanted).addCallback(self._open)
+
+    def _open(self, found: FoundMail) -> FoundMail:
+        return attrs.evolve(found, mail=self._cipher.open_mail(found.mail))

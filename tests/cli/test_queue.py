@@ -172,6 +172,9 @@ class ShowTests(_CommandCase):
         self.assertIn("s:587, 0.5 s: SMTP Error: temporary", shown)
         self.assertNotIn("secret", shown)
 
+    def test_its_account_is_named(self) -> None:
+        self.assertIn("Account:      shop\n", self.output("show", self.put(account="shop")))
+
     def test_a_held_mail_says_why(self) -> None:
         name = self.put(MailState(held="too odd", in_doubt=("user@example.test",)))
         shown = self.output("show", name)

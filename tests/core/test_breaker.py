@@ -79,6 +79,24 @@ class BreakerTests(SynchronousTestCase):
             self.assertIsNone(self.breaker.wait_until("a:25", now))
         self.assertEqual(waits, [10, 20, 40, 80, 160, 300, 300, 300])
 
+    def test_the_pauses_can_be_others(self) -> None:
+        self.breaker = Breaker(2, 5)
+        self.lose(2)
+        waits, now = [], 0.0
+        for _ in range(4):
+            self.lose(1, now)
+            until = self.breaker.wait_until("a:25", now)
+            assert until is not None
+            waits.append(until - now)
+            now = until
+            self.assertIsNone(self.breaker.wait_until("a:25", now))
+        self.assertEqual((waits, self.breaker.wait_until("a:25", now)), ([2, 4, 5, 5], now + 2))
+
+    def test_it_tells_how_often_in_a_row(self) -> None:
+        self.assertEqual(self.breaker.failures("a:25"), 0)
+        self.lose(2)
+        self.assertEqual(self.breaker.failures("a:25"), 2)
+
     def test_attempts_that_were_under_way_tell_nothing_new(self) -> None:
         self.lose(20)
         self.assertEqual(self.breaker.wait_until("a:25", 0), 10)

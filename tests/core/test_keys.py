@@ -40,6 +40,7 @@ class KeysTests(SynchronousTestCase):
         limits = {
             "requests": ["ping"],
             "from": ["a@example.org", "EXAMPLE.com"],
+            "accounts": ["shop", "default"],
             "networks": ["192.0.2.0/24", "::1"],
             "mailsPerMinute": 60,
         }
@@ -48,6 +49,7 @@ class KeysTests(SynchronousTestCase):
             name="shop",
             requests=frozenset({"ping"}),
             senders=frozenset({"a@example.org", "example.com"}),
+            accounts=frozenset({"shop", "default"}),
             networks=(ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("::1")),
             mails_per_minute=60,
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import attrs
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,7 +32,13 @@ _OUTCOME = st.builds(
 )
 _OUTCOMES = st.lists(_OUTCOME, max_size=3).map(tuple)
 _ATTEMPT = st.builds(
-    Attempt, at=_TIME, server=_TEXT, seconds=_TIME, reason=_TEXT, outcomes=_OUTCOMES
+    Attempt,
+    at=_TIME,
+    server=_TEXT,
+    seconds=_TIME,
+    reason=_TEXT,
+    outcomes=_OUTCOMES,
+    dialogue=st.lists(_TEXT, max_size=3).map(tuple),
 )
 _STATE = st.builds(
     MailState,
@@ -42,6 +49,7 @@ _STATE = st.builds(
     in_doubt=st.just(()),
     doubted=st.lists(_TEXT, max_size=3).map(tuple),
     held=_TEXT,
+    waits=_TEXT,
     crashes=st.integers(0, 9),
 )
 
@@ -96,6 +104,19 @@ class MailStateTests(SynchronousTestCase):
             state = state.with_attempt(attempt(number))
         self.assertEqual(state.attempt_count, 50)
         self.assertEqual([a.at for a in state.attempts], [0.0, *map(float, range(31, 50))])
+
+    def test_what_was_said_is_kept_of_the_newest_attempts(self) -> None:
+        state = FRESH
+        for number in range(25):
+            said = () if number == 23 else (f"C: {number}",)
+            state = state.with_attempt(attrs.evolve(attempt(number), dialogue=said))
+        kept = [each.dialogue for each in state.attempts]
+        self.assertEqual(kept, [()] * 17 + [("C: 22",), (), ("C: 24",)])
+
+    def test_an_attempt_a_change_and_a_revival_end_what_a_mail_waits_for(self) -> None:
+        state = MailState(waits="h:25 is out of reach")
+        for later in (state.with_attempt(attempt(1)), updated(state), revived(state)):
+            self.assertEqual(later.waits, "")
 
     def test_settled_recipients_are_known_by_address(self) -> None:
         state = MailState(settled=(outcome("a@b.test", Outcome.PERMANENT),))

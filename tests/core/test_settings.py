@@ -318,6 +318,8 @@ class SchemaTests(_Case):
         ("SECRET_KEY", [_KEY, _KEY.rstrip("=")], [f"____{_KEY}", True]),
         ("SECRET_KEY_OLD", ["", _KEY, f"{_KEY}, {_KEY}"], [f"____{_KEY}", True]),
         ("REDIS_SENTINELS", ["", "a", "a:1, [::1]:2"], ["a@b:1", "redis://a", True]),
+        ("SMTP_OAUTH2_TOKEN_COMMAND", [""], [True]),
+        ("SMTP_RATE_LIMIT", ["", "10/s", "300/m", "5000/h", "2000/d"], ["x", "0/s", 5, True]),
         ("QUEUE_RETRY_FACTOR", [1, 1.5, "2.25", "100"], [0.5, 101, "x", "", True]),
     )
 
@@ -359,6 +361,8 @@ class TableTests(_Case):
                 "SECRET_KEY",
                 "SECRET_KEY_OLD",
                 "SMTP_PASSWORD",
+                "SMTP_OAUTH2_CLIENT_SECRET",
+                "SMTP_OAUTH2_REFRESH_TOKEN",
             },
         )
         hidden = {field.name.upper() for field in attrs.fields(Settings) if not field.repr}

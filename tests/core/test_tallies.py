@@ -99,6 +99,17 @@ class RateTests(SynchronousTestCase):
         self.assertTrue(self.rates.take("key", 1, 0.0))
         self.assertFalse(self.rates.take("key", 1, 0.0))
 
+    def test_who_draws_in_vain_hears_how_long_to_wait(self) -> None:
+        self.assertEqual(self.rates.draw("x", 1, 0.5, 0), 0)
+        self.assertEqual(self.other.draw("x", 1, 0.5, 0.5), 1.5)
+        self.assertEqual(self.other.look("x", 1, 0.5, 1), 0.5)
+        self.assertEqual(self.rates.draw("x", 1, 0.5, 2), 0)
+
+    def test_who_looks_takes_nothing(self) -> None:
+        self.assertEqual([self.rates.look("x", 5, 1, 0) for _ in range(3)], [5] * 3)
+        self.rates.draw("x", 5, 1, 0)
+        self.assertEqual([self.other.look("x", 5, 1, 0) for _ in range(3)], [4] * 3)
+
     @settings(deadline=None, max_examples=50, derandomize=True)
     @given(st.integers(1, 200), st.lists(st.floats(0, 20), max_size=60))
     def test_it_takes_as_a_bucket_does(self, rate: int, pauses: list[float]) -> None:

@@ -103,13 +103,21 @@ class MarkTests(SynchronousTestCase):
         self.marks.noted[0].callback(None)
         self.assertEqual(dialogue.said(), DOT)
 
-    def test_in_lock_step_the_mark_comes_with_the_go_ahead(self) -> None:
-        dialogue = begin((), self.marks.mail(A))
-        dialogue.hear(OK)
-        dialogue.hear(OK)
-        self.assertEqual(self.marks.asked, [])
-        dialogue.hear("354 go")
-        self.assertEqual(self.marks.asked, [(A,)])
+    def test_in_lock_step_the_mark_is_made_while_the_go_ahead_is_on_its_way(self) -> None:
+        for mark_first in (True, False):
+            self.marks = Marks()
+            dialogue = begin((), self.marks.mail(A))
+            dialogue.hear(OK)
+            self.assertEqual(self.marks.asked, [])
+            dialogue.said()
+            dialogue.hear(OK)
+            self.assertEqual((self.marks.asked, dialogue.said()), ([(A,)], b"DATA\r\n"))
+            steps = [lambda: self.marks.noted[0].callback(None), lambda: dialogue.hear("354 go")]  # noqa: B023
+            first, second = steps if mark_first else reversed(steps)
+            first()
+            self.assertEqual(dialogue.said(), b"")
+            second()
+            self.assertEqual(dialogue.said(), DOT)
 
     def test_a_fault_while_noting_fails_the_mail_and_sends_nothing(self) -> None:
         def fault(_: tuple[str, ...]) -> Deferred[None]:

@@ -83,17 +83,30 @@ class NoConnectionTests(SynchronousTestCase):
         self.assertEqual(network.outcomes, [DELIVERED] * 4 + [TEMPORARY] * 8)
         self.assertLess(network.refused, 12)
 
-    def test_after_such_a_refusal_no_more_are_tried_for_a_while(self) -> None:
+    def refused_beside_a_session(self, line: str) -> Network:
         network = Network(lambda: StrictServer({"dot": hold}))
         network.deliver()
-        network.make = lambda: StrictServer({"banner": says("421 4.7.0 too many")})
+        network.make = lambda: StrictServer({"banner": says(line)})
         network.deliver(mail(), mail())
         self.assertEqual(len(network.servers), 3)
         network.deliver(mail())
         self.assertEqual(len(network.servers), 3)
+        return network
+
+    def test_after_such_a_refusal_no_more_are_tried_for_a_while(self) -> None:
+        network = self.refused_beside_a_session("554 5.3.2 not now")
         network.advance(HOLD)
         network.deliver(mail())
         self.assertGreater(len(network.servers), 3)
+
+    def test_a_server_that_says_there_are_too_many_is_asked_for_one_more_later(self) -> None:
+        network = self.refused_beside_a_session("421 4.7.0 too many")
+        network.advance(HOLD)
+        network.deliver(mail())
+        self.assertEqual(len(network.servers), 3)
+        network.advance(30 - HOLD)
+        network.deliver(mail())
+        self.assertEqual(len(network.servers), 4)
 
     def test_a_session_whose_server_says_more_than_it_was_asked_is_none(self) -> None:
         for more in ("250 2.1.0 sender ok", "2"):

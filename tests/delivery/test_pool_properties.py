@@ -15,6 +15,7 @@ from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.model import Capabilities, DeliveryResult, Outcome, OutgoingMail
+from smtpmailer.core.rates import Rate
 from smtpmailer.delivery.limits import PoolLimits
 from tests.delivery.hostile import mail, plain_route
 from tests.delivery.network import Network, StrictServer
@@ -106,6 +107,7 @@ LIMITS = st.builds(
     mails_per_connection=st.integers(1, 8),
     idle_seconds=st.sampled_from((0.0, 30.0)),
     depth=st.integers(1, 4),
+    rate=st.sampled_from((None, None, Rate(1, 1), Rate(30, 60))),
 )
 QUICK = settings(deadline=None, max_examples=100, derandomize=True)
 

@@ -133,6 +133,23 @@ class ReplyParserTests(SynchronousTestCase):
         self.assertEqual(bad, [])
 
 
+class BriefTests(SynchronousTestCase):
+    """What is kept of a reply."""
+
+    def test_a_short_one_is_kept_as_it_is(self) -> None:
+        reply = SmtpReply(250, (b"2.0.0 fine",))
+        self.assertIs(reply.brief(), reply)
+
+    def test_a_long_one_is_kept_as_it_is_shown_and_no_more(self) -> None:
+        secrets = Secrets("open-sesame")
+        long = SmtpReply(550, (b"5.7.1 open-sesame", b"5.7.1 " + b"x" * 5000), secrets.hide)
+        for reply in (long, SmtpReply(550, (b"y" * 5000,))):
+            brief = reply.brief()
+            self.assertEqual((brief.code, brief.text), (550, reply.text))
+            self.assertLessEqual(sum(map(len, brief.lines)), 1000)
+        self.assertNotIn(b"open-sesame", long.brief().lines[0])
+
+
 class LineBufferTests(SynchronousTestCase):
     """What comes in, cut into lines."""
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import succeed
-from twisted.logger import capturedLogs
 from twisted.mail import smtp
 from twisted.test.iosim import connectedServerAndClient
 from twisted.trial.unittest import SynchronousTestCase
@@ -299,27 +298,6 @@ class ConnectTests(SynchronousTestCase):
 
     def test_container_names_with_underscores_work(self) -> None:
         self.assertEqual(self.connects_to("mail_server", {}), ["mail_server"])
-
-
-class LogTests(SynchronousTestCase):
-    """One event for each delivery."""
-
-    def test_a_delivery_is_one_event_with_the_mails_id(self) -> None:
-        rig = Rig()
-        rig.server.rcpt_replies = {"b@x.example": "550 5.1.1 no"}
-        with capturedLogs() as logs:
-            rig.deliver(mail("a@x.example", "b@x.example"))
-        (event,) = [event for event in logs if "mail_id" in event]
-        self.assertEqual(
-            {key: event[key] for key in ("mail_id", "server", "delivered", "permanent", "code")},
-            {
-                "mail_id": "mail-1",
-                "server": "192.0.2.1:25",
-                "delivered": 1,
-                "permanent": 1,
-                "code": 550,
-            },
-        )
 
 
 @implementer(smtp.IMessageDelivery)

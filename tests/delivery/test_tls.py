@@ -12,6 +12,7 @@ from twisted.internet.ssl import TLSVersion
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.model import DeliveryResult, Encryption, Outcome
+from smtpmailer.delivery.connecting import Link
 from smtpmailer.delivery.limits import PoolLimits
 from smtpmailer.delivery.sender import Sender
 from smtpmailer.delivery.tls import (
@@ -165,7 +166,12 @@ class VerificationTests(_TlsCase):
         for context in (old.getContext(), ours.context):  # OpenSSL itself would let them meet
             context.set_cipher_list(b"ALL:@SECLEVEL=0")
         rig = Rig(ScriptedServer(extensions=("STARTTLS",), tls=old))
-        rig.sender = Sender(rig.reactor, 600, PoolLimits(idle_seconds=0), tls=tls)
+        rig.sender = Sender(
+            rig.reactor,
+            600,
+            PoolLimits(idle_seconds=0),
+            connect=lambda route: Link(rig.reactor, route, tls),
+        )
         rig.reactor.names[HOST] = ("192.0.2.1",)
         route = plain_route(host=HOST, encryption=Encryption.STARTTLS, ca_file=self.ca_file)
         result = rig.deliver(route=route)

@@ -95,8 +95,14 @@ def _mails() -> Iterator[Case]:
             yield case(f"{what} {name[:60]!r}", request(what, name), expected)
 
 
+def _ids() -> Iterator[Case]:
+    for text in _TRAVERSALS:
+        expected = refused("invalid payload", "invalid mail id")
+        yield case(f"getMailHistory {text[:60]!r}", request("getMailHistory", text), expected)
+
+
 def _types() -> Iterator[Case]:
-    for what in (*_TEMPLATE_REQUESTS, *_QUEUE_REQUESTS):
+    for what in (*_TEMPLATE_REQUESTS, *_QUEUE_REQUESTS, "getMailHistory"):
         for value in _NO_TEXTS:
             sent = request(what, value, content={"subject": "x"})
             yield case(f"{what} {value!r}", sent, refused("invalid payload", ANY))
@@ -107,4 +113,4 @@ def _types() -> Iterator[Case]:
             yield case(f"{what} with content {content!r}", sent, expected)
 
 
-CASES: Final = (*_templates(), *_mails(), *_types())
+CASES: Final = (*_templates(), *_mails(), *_ids(), *_types())

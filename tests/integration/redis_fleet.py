@@ -71,13 +71,12 @@ class FleetCase(ServiceTestCase):
         nodes = [self.node(number, **values) for number in range(count)]
         return [node.ready() for node in nodes]
 
-    def enqueue(self, service: Service, count: int = MAILS) -> None:
+    def enqueue(self, service: Service, count: int = MAILS, **fields: object) -> None:
         """Queue mails; what is answered for is in ``accepted``, a refusal fails the test."""
+        request = json.dumps({"queueMail": mail(**fields)}).encode()
         for start in range(0, count, 100):
             size = min(100, count - start)
-            answers = service.exchange(
-                json.dumps({"queueMail": mail()}).encode() * size, answers=size
-            )
+            answers = service.exchange(request * size, answers=size)
             self.assertEqual({answer["status"] for answer in answers}, {"success"}, answers[:1])
             self.accepted += [answer["data"] for answer in answers]
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import subprocess
+from base64 import b64decode
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
@@ -20,7 +21,7 @@ from typing import Any
 
 import attrs
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult
+from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from tests.ports import free_port
 
@@ -55,6 +56,7 @@ class AioOptions:
     ``without`` names extensions that EHLO does not show. With ``tls`` it offers STARTTLS, and
     AUTH under TLS only; without it AUTH stands open. ``login`` is the one user and password; with
     None any will do. ``eager``: a mail has arrived before it is answered, not afterwards.
+    With ``tokens`` it takes those by XOAUTH2.
     """
 
     without: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ class AioOptions:
     tls: ssl.SSLContext | None = None
     login: tuple[str, str] | None = ("user", "right")
     eager: bool = False
+    tokens: frozenset[str] | None = None
 
 
 class _Handler:
@@ -119,13 +122,30 @@ class _Handler:
         return AuthResult(success=success, handled=False, auth_data=data)
 
 
+class _TokenHandler(_Handler):
+    """One that takes access tokens, by XOAUTH2."""
+
+    async def auth_XOAUTH2(self, server: Any, arguments: list[str]) -> AuthResult:
+        """Judge a login; a refusal begins with a challenge, as Google's does."""
+        message = await server.challenge_auth("") if len(arguments) < 2 else arguments[1]
+        if isinstance(message, str):
+            message = b64decode(message)
+        user, bearer = message.removesuffix(b"\1\1").split(b"\1")
+        token = bearer.removeprefix(b"auth=Bearer ").decode()
+        self.logins.append((user.removeprefix(b"user=").decode(), token))
+        if token in (self._options.tokens or ()):
+            return AuthResult(success=True, auth_data=LoginPassword(user[5:], b""))
+        await server.challenge_auth('{"status":"400"}')
+        return AuthResult(success=False, handled=False)
+
+
 class AioServer:
     """An aiosmtpd on loopback, in a thread of its own."""
 
     def __init__(self, options: AioOptions = AioOptions()) -> None:
         """Start it."""
         self.port = free_port()
-        self._handler = _Handler(options)
+        self._handler = (_TokenHandler if options.tokens is not None else _Handler)(options)
         self._controller = Controller(
             self._handler,
             hostname="127.0.0.1",

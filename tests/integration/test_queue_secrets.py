@@ -19,7 +19,7 @@ from tests.integration.service import until
 from tests.stores.queues import NOW, Place, document, make_place, name_at, tried_state
 
 _PASSWORD = "zebra-password"
-_TEXTS = ("zebra-subject", "zebra-body", "zebra-name")
+_TEXTS = ("zebra-subject", "zebra-body", "zebra-name", "zebra-from")
 
 _HELD, _PUT_OFF, _REFUSED = ("held@example.org", "later@example.org", "never@example.org")
 
@@ -46,11 +46,13 @@ class ServiceSecretsTests(QueueServiceCase):
         self.smtp.refuse(_PUT_OFF, "450 later")
         self.smtp.refuse(_REFUSED, "550 never")
         self.smtp.hold()
-        subject, body, name = _TEXTS
+        subject, body, name, sender = _TEXTS
         held, put_off, refused, waiting = self.enqueue(
             service,
             *(
-                mail(to, subject=subject, body=body, fromName=name, smtpPassword=_PASSWORD) | more
+                mail(to, subject=subject, body=body, fromName=name, smtpPassword=_PASSWORD)
+                | {"fromEmail": f"{sender}@example.org"}
+                | more
                 for to, more in (
                     (_HELD, {}),
                     (_PUT_OFF, {}),
@@ -62,6 +64,8 @@ class ServiceSecretsTests(QueueServiceCase):
         until("one is being delivered", lambda: self.smtp.waiting)
         until("one is dead", lambda: self.place.names(self.place.failed) == [refused])
         until("one is put off", lambda: put_off in self.place.names(self.place.waiting))
+        history = service.ask({"getMailHistory": put_off})["data"]
+        self.assertIn(sender, "".join(history["attempts"][0]["dialogue"]))
         self.check(*secrets)
         changed = service.ask({"updateQueuedMail": waiting, "content": {"subject": subject * 2}})
         self.assertEqual(changed["status"], "success")

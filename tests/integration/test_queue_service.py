@@ -129,7 +129,7 @@ class RestartTests(QueueServiceCase):
         wrong = self.running(SECRET_KEY="AAAAAAAAAAAAAAAAAAAAAA==")
         aside = self.place.failed / "quarantine" / name
         until("it is put aside", aside.exists)
-        self.assertRegex(wrong.output(), rf"{name} goes to quarantine: can't be decrypted.*")
+        self.assertRegex(wrong.output(), rf"\({name}\) goes to quarantine: can't be decrypted.*")
         wrong.kill()
         service = self.running()
         env = str(service.folder / ".env")

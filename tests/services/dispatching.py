@@ -9,11 +9,13 @@ from typing import Any
 from smtpmailer.core.documents import read
 from smtpmailer.dispatcher import Dispatcher, Gates, Handler
 from smtpmailer.services.deadletters import DeadLetterService
+from smtpmailer.services.explaining import ExplainService
 from smtpmailer.services.mail import MailService, Requeue
 from smtpmailer.services.queue import QueueService, QueueTools
 from smtpmailer.services.status import StatusService
 from smtpmailer.services.templates import TemplateService
 from smtpmailer.stores.memory_templates import MemoryTemplateStore
+from smtpmailer.stores.sealed import SealedSearch
 from tests.services.queueing import PARSER, UPDATES, QueueCase
 
 __all__ = ["ask", "make_dispatcher"]
@@ -33,6 +35,7 @@ def make_dispatcher(case: QueueCase, gates: Gates = _OPEN) -> Dispatcher:
     tools = QueueTools(parser=PARSER, update_schema=UPDATES, courier=case.courier, stamp=case.stamp)
     queue = QueueService(case.store, tools)
     dead = DeadLetterService(case.letters, case.store.is_name)
+    explain = ExplainService(SealedSearch(case.memory, case.cipher), case.store, case.now)
     templates = TemplateService(MemoryTemplateStore(limit_bytes=1_000_000))
     handlers: dict[str, Handler] = {
         "ping": status.ping,
@@ -40,6 +43,7 @@ def make_dispatcher(case: QueueCase, gates: Gates = _OPEN) -> Dispatcher:
         "sendMail": mail.send_mail,
         **queue.handlers(),
         **dead.handlers(),
+        **explain.handlers(),
         **templates.handlers(),
     }
     return Dispatcher(handlers, None, gates)

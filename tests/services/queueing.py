@@ -140,7 +140,8 @@ class Server:
             raise what
         if what == "unreachable":
             everybody = mail.envelope.recipients
-            return outcomes(Outcome.TEMPORARY, *everybody, reason=NOT_REACHED)
+            result = outcomes(Outcome.TEMPORARY, *everybody, reason=NOT_REACHED)
+            return attrs.evolve(result, untaken=True)
         if what == "stuck":
             self.stuck.append(Deferred())
             what = await self.stuck[-1]

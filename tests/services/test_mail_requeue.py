@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.logger import LogLevel
+from twisted.logger import LogLevel, formatEvent
 
 from smtpmailer.core.model import Outcome
 from smtpmailer.core.names import unique_of
@@ -112,12 +112,40 @@ class RequeueTests(QueueCase):
         events = self.watch_log()
         self.send()
         self.send()
-        said = [event for event in events if "for another attempt" in event["log_format"]]
         doubt = "; in doubt, may be delivered twice: user@example.test"
         self.assertEqual(
-            [(event["log_level"], event["doubt"]) for event in said],
-            [(LogLevel.warn, doubt), (LogLevel.info, "")],
+            [(e["log_level"], e["outcome"], e["what"].endswith(doubt)) for e in events],
+            [(LogLevel.warn, "in doubt", True), (LogLevel.warn, "put off", False)],
         )
+
+    def test_a_send_is_one_line_with_all_that_is_known_as_fields(self) -> None:
+        some = {"a@example.test": Outcome.DELIVERED, "b@example.test": Outcome.TEMPORARY}
+        self.server.script = [Outcome.DELIVERED, Outcome.PERMANENT, Outcome.TEMPORARY, some]
+        events = self.watch_log()
+        for _ in range(4):
+            self.send(to=_BOTH)
+        told = [(event["outcome"], event["log_level"]) for event in events]
+        failures = [(what, LogLevel.warn) for what in ("failed", "put off", "partly sent")]
+        self.assertEqual(told, [("sent", LogLevel.info), *failures])
+        self.assertEqual(
+            formatEvent(events[0]),
+            "mail 0000000000000001 from 192.0.2.1 (request 0) to example.test by s:587, "
+            "attempt 1, 0.500 s: sent (250 2.0.0 fine)",
+        )
+        expected = {
+            "domains": "example.test",
+            "server": "s:587",
+            "code": 450,
+            "reply": "4.2.0 later",
+            "attempt": 1,
+            "seconds": 0.5,
+            "peer": "192.0.2.1",
+            "request": 0,
+            "next_at": NOW + 60,
+            "name": self.names()[0],
+            "mail_id": "0000000000000003",
+        }
+        self.assertEqual({key: events[2][key] for key in expected}, expected)
 
     def test_a_store_that_fails_is_told_in_the_reason(self) -> None:
         self.server.script = [Outcome.TEMPORARY]

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from twisted.logger import formatEvent
+from twisted.logger import LogLevel, formatEvent
 
 from smtpmailer.core.model import Capabilities, Outcome
+from smtpmailer.core.names import unique_of
 from smtpmailer.core.queued import Settlement, StoredMail
 from smtpmailer.core.queuestate import FRESH, MailState
 from smtpmailer.core.retry import RetryPolicy
@@ -293,13 +294,16 @@ class LogTests(PostmanCase):
         self.server.script = [what]
         name = self.put(smtpPassword="secret")
         self.deliver(self.postman(policy))
-        self.assertIn(f"({name}) to smtp.example.org:587, attempt 1: ", self.line())
-        return self.line().partition("attempt 1: ")[2]
+        begin = f"mail {unique_of(name)} ({name}) to example.test by s:587, attempt 1, 0.500 s: "
+        self.assertTrue(self.line().startswith(begin), self.line())
+        return self.line().removeprefix(begin)
 
     def test_each_outcome_is_said(self) -> None:
-        self.assertEqual(self.delivered(Outcome.DELIVERED), "sent")
+        self.assertEqual(self.delivered(Outcome.DELIVERED), "sent (250 2.0.0 fine)")
         again = self.delivered(Outcome.TEMPORARY)
-        self.assertEqual(again, "again at 1700000060 (Unix time); SMTP Error: temporary")
+        self.assertEqual(
+            again, "again at 2023-11-14T22:14:20Z; SMTP Error: temporary (4.2.0 later)"
+        )
         dead = self.delivered(Outcome.PERMANENT)
         self.assertEqual(dead, f"dead letter: refused for good: {_USER}: 550 5.1.1 never")
 
@@ -318,10 +322,11 @@ class LogTests(PostmanCase):
     def test_what_is_never_sent_says_why(self) -> None:
         name = self.put(attachments=[["gone.pdf"]])
         self.deliver()
-        self.assertIn(f"{name} can't be built: could not attach gone.pdf", self.line())
+        why = "can't be built: could not attach gone.pdf"
+        self.assertIn(f"({name}) to example.test {why}", self.line())
         name = self.put(subject=5)
         self.deliver()
-        self.assertIn(f"{name} goes to quarantine: not a mail: subject", self.line())
+        self.assertIn(f"({name}) goes to quarantine: not a mail: subject", self.line())
 
     def test_waiting_for_a_server_and_giving_up_are_said(self) -> None:
         self.server.always = "unreachable"
@@ -331,7 +336,56 @@ class LogTests(PostmanCase):
             self.deliver(carrier)
         name = self.put()
         self.deliver(carrier)
-        self.assertEqual(self.line(), f"mail {name} waits: smtp.example.org:587 is out of reach")
+        waits = "waits until 2023-11-14T22:13:30Z: smtp.example.org:587 is out of reach"
+        self.assertIn(f"({name}) to example.test {waits}", self.line())
         name = self.put(due=NOW - 45)
         self.deliver(carrier)
-        self.assertIn(f"mail {name} is a dead letter: given up after 50 seconds", self.line())
+        dead = "is a dead letter: given up after 50 seconds"
+        self.assertIn(f"({name}) to example.test {dead}", self.line())
+
+    def fields(self, what: Any, policy: RetryPolicy | None = None) -> dict[str, Any]:
+        """Deliver a mail to two; gives the fields of the one line on the attempt."""
+        self.server.script = [what]
+        name = self.put(to=["a@one.example", "b@two.example"])
+        self.events.clear()
+        self.deliver(self.postman(policy))
+        (event,) = [event for event in self.events if "attempt" in event]
+        self.assertEqual((event["name"], event["mail_id"]), (name, unique_of(name)))
+        return event
+
+    def test_an_attempt_is_one_event_with_all_that_is_known_as_fields(self) -> None:
+        event = self.fields(Outcome.TEMPORARY)
+        expected = {
+            "domains": "one.example, two.example",
+            "server": "s:587",
+            "code": 450,
+            "reply": "4.2.0 later",
+            "attempt": 1,
+            "seconds": 0.5,
+            "reason": "SMTP Error: temporary",
+            "next_at": NOW + 60,
+            "outcome": "put off",
+        }
+        self.assertEqual({key: event[key] for key in expected}, expected)
+
+    def test_each_outcome_has_a_word_of_its_own(self) -> None:
+        some = {"a@one.example": Outcome.DELIVERED, "b@two.example": Outcome.TEMPORARY}
+        holding = RetryPolicy(max_retries=1, hold_doubtful=True)
+        cases: tuple[tuple[str, Any, RetryPolicy | None], ...] = (
+            ("sent", Outcome.DELIVERED, None),
+            ("partly sent", some, None),
+            ("put off", Outcome.TEMPORARY, None),
+            ("in doubt", Outcome.UNCERTAIN, None),
+            ("held", Outcome.UNCERTAIN, holding),
+            ("dead letter", Outcome.PERMANENT, None),
+        )
+        for outcome, what, policy in cases:
+            event = self.fields(what, policy)
+            self.assertEqual(event["outcome"], outcome)
+            self.assertEqual("next_at" in event, outcome in {"partly sent", "put off", "in doubt"})
+        self.assertIn("partly sent, again at 2023", formatEvent(self.fields(some)))
+
+    def test_a_claim_is_told_to_those_who_want_to_know(self) -> None:
+        self.delivered(Outcome.DELIVERED)
+        (claimed,) = [event for event in self.events if event.get("outcome") == "claimed"]
+        self.assertEqual(claimed["log_level"], LogLevel.debug)

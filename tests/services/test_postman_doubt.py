@@ -135,7 +135,9 @@ class EverInDoubtTests(PostmanCase):
         self.assertEqual(buried_detail(buried)["inDoubt"], [_USER])
         self.successResultOf(self.letters.retry_failed(name, mail()))
         self.deliver()
-        self.assertIn(f"sent; in doubt, may be delivered twice: {_USER}", self.last_line())
+        self.assertIn(
+            f"sent (250 2.0.0 fine); in doubt, may be delivered twice: {_USER}", self.last_line()
+        )
 
     def test_a_mail_that_is_given_up_while_it_waits_says_so(self) -> None:
         carrier = self.postman(RetryPolicy(max_retries=-1, max_age=100))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smtpmailer.core.model import Outcome
+from smtpmailer.core.model import NOT_REACHED, DeliveryResult, Outcome, RecipientOutcome
 from smtpmailer.core.retry import RetryPolicy
 from tests.services.queueing import NOW, mail
 from tests.services.test_postman import PostmanCase
@@ -102,3 +102,40 @@ class OutOfReachTests(PostmanCase):
         self.clock.rightNow = NOW - 86_400
         self.put()
         self.assertTrue(self.deliver().done)
+
+
+class UntriedTests(PostmanCase):
+    """A mail that the sender gives back untried has lost no attempt."""
+
+    def untried(self, again_in: float) -> DeliveryResult:
+        outcome = RecipientOutcome(
+            recipient="user@example.test", outcome=Outcome.TEMPORARY, reply="not its turn"
+        )
+        return DeliveryResult(outcomes=(outcome,), reason=NOT_REACHED, again_in=again_in)
+
+    def test_it_waits_as_long_as_it_is_told_and_counts_nowhere(self) -> None:
+        self.server.script = [self.untried(7)]
+        name = self.put()
+        settlement = self.deliver()
+        self.assertEqual((settlement.state.next_at, settlement.dead), (NOW + 7, ""))
+        waiting = self.successResultOf(self.store.get(name))
+        self.assertEqual((waiting.state.attempt_count, waiting.document), (0, mail()))
+        self.assertEqual(waiting.state.waits, "not its turn")
+        self.assertEqual((self.counters.sent, self.counters.failed), (0, 0))
+        self.clock.advance(7)
+        self.assertTrue(self.deliver().done)
+
+    def test_one_whose_turn_has_not_come_says_nothing_about_the_server(self) -> None:
+        self.server.script = [self.untried(0)] * 5
+        self.put()
+        for _ in range(6):
+            last = self.deliver()
+        self.assertTrue(last.done)
+
+    def test_servers_that_are_not_tried_are_out_of_reach_for_the_queue_as_well(self) -> None:
+        self.server.script = [self.untried(2)] * 3
+        for _ in range(3):
+            self.put()
+            self.deliver()
+        self.put()
+        self.assertEqual(self.deliver().state.next_at, NOW + 10)

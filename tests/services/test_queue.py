@@ -10,6 +10,7 @@ import attrs
 from twisted.logger import formatEvent
 
 from smtpmailer.core.model import Outcome
+from smtpmailer.core.names import unique_of
 from smtpmailer.core.queuestate import FRESH, MailState
 from smtpmailer.core.replies import Reply
 from smtpmailer.core.requests import Arguments
@@ -297,7 +298,8 @@ class RemoveTests(ServiceCase):
         self.remove(name)
         self.put()
         self.ask(self.service.clear, None)
-        expected = [f"mail {name} removed by 192.0.2.1", "queue cleared by 192.0.2.1: 1"]
+        removed = f"mail {unique_of(name)} ({name}) removed by 192.0.2.1"
+        expected = [removed, "queue cleared by 192.0.2.1: 1"]
         self.assertEqual([formatEvent(event) for event in events], expected)
 
     def test_what_is_no_name_is_told_from_what_is_gone(self) -> None:

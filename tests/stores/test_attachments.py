@@ -46,7 +46,10 @@ class AttachmentsCase(SynchronousTestCase):
         limit_bytes: int = LIMIT,
     ) -> Attachments:
         return Attachments(
-            InlineThreads(), directories=directories, forbidden=forbidden, limit_bytes=limit_bytes
+            InlineThreads(),
+            directories=directories,
+            forbidden=lambda: forbidden,
+            limit_bytes=limit_bytes,
         )
 
     def assert_loads(

@@ -10,11 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.ciphers import KEY_BYTES
 from smtpmailer.core.queuestate import MailState
-from smtpmailer.interfaces import IDeadLetters, IQueue
+from smtpmailer.interfaces import IDeadLetters, IMailSearch, IQueue
 from smtpmailer.stores.memory import MemoryQueueStore
-from smtpmailer.stores.sealed import QueueCipher, SealedDeadLetters, SealedQueueStore
+from smtpmailer.stores.sealed import QueueCipher, SealedDeadLetters, SealedQueueStore, SealedSearch
 from tests.stores.contract import QueueContract
 from tests.stores.queues import NOW, Place, make_place, name_at, tried_state
+from tests.stores.search_contract import SearchContract
 
 
 def make_cipher(method: str = "AES128", *, whole: bool = False) -> QueueCipher:
@@ -55,13 +56,14 @@ class HasteContract:
         self.assertIsNone(self.queue.next_due())
 
 
-class MemoryTests(HasteContract, QueueContract, SynchronousTestCase):
+class MemoryTests(HasteContract, QueueContract, SearchContract, SynchronousTestCase):
     """The store in memory."""
 
     def setUp(self) -> None:
         self.memory = MemoryQueueStore()
         self.queue: IQueue = self.memory
         self.dead: IDeadLetters = self.memory
+        self.search: IMailSearch = self.memory
 
     def spoil(self, name: str) -> None:
         mail = self.memory._waiting[name]
@@ -76,9 +78,10 @@ class SealedMemoryTests(MemoryTests):
         cipher = make_cipher("XChaCha20", whole=True)
         self.queue = SealedQueueStore(self.memory, cipher)
         self.dead = SealedDeadLetters(self.memory, cipher)
+        self.search = SealedSearch(self.memory, cipher)
 
 
-class FileTests(HasteContract, QueueContract, SynchronousTestCase):
+class FileTests(HasteContract, QueueContract, SearchContract, SynchronousTestCase):
     """The file queue."""
 
     def setUp(self) -> None:
@@ -86,6 +89,7 @@ class FileTests(HasteContract, QueueContract, SynchronousTestCase):
         files, _ = self.place.make_queue()
         self.queue: IQueue = files.store
         self.dead: IDeadLetters = files.dead
+        self.search: IMailSearch = files.search
         self.successResultOf(self.queue.start())
         self.addCleanup(lambda: self.successResultOf(self.queue.stop()))
 
@@ -102,6 +106,7 @@ class SealedFileTests(FileTests):
         super().setUp()
         self.queue = SealedQueueStore(self.queue, self.cipher)
         self.dead = SealedDeadLetters(self.dead, self.cipher)
+        self.search = SealedSearch(self.search, self.cipher)
 
 
 class WholeSealedFileTests(SealedFileTests):

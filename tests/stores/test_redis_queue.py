@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from smtpmailer.interfaces import IDeadLetters, IQueue
-from smtpmailer.stores.sealed import SealedDeadLetters, SealedQueueStore
+from smtpmailer.interfaces import IDeadLetters, IMailSearch, IQueue
+from smtpmailer.stores.sealed import SealedDeadLetters, SealedQueueStore, SealedSearch
 from tests.stores.contract import QueueContract
 from tests.stores.redis_nodes import KEYS, RedisNodesCase
+from tests.stores.search_contract import SearchContract
 from tests.stores.test_contract import make_cipher
 
 
-class RedisContractTests(QueueContract, RedisNodesCase):
+class RedisContractTests(QueueContract, SearchContract, RedisNodesCase):
     """The queue in Redis."""
 
     named = "{}"
@@ -20,6 +21,7 @@ class RedisContractTests(QueueContract, RedisNodesCase):
         node = self.make_node()
         self.queue: IQueue = node.queue.store
         self.dead: IDeadLetters = node.queue.dead
+        self.search: IMailSearch = node.queue.search
         self.wait(self.queue.start())
 
     def spoil(self, name: str) -> None:
@@ -35,6 +37,7 @@ class SealedRedisContractTests(RedisContractTests):
         super().setUp()
         self.queue = SealedQueueStore(self.queue, self.cipher)
         self.dead = SealedDeadLetters(self.dead, self.cipher)
+        self.search = SealedSearch(self.search, self.cipher)
 
 
 class WholeSealedRedisContractTests(SealedRedisContractTests):

@@ -12,13 +12,13 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.ciphers import KEY_BYTES
-from smtpmailer.core.queued import StoredMail
-from smtpmailer.core.queuestate import FRESH
+from smtpmailer.core.queued import Settlement, StoredMail
+from smtpmailer.core.queuestate import FRESH, state_from_json, state_to_json
 from smtpmailer.errors import CipherError
 from smtpmailer.stores.content import decode, encode
 from smtpmailer.stores.memory import MemoryQueueStore
 from smtpmailer.stores.sealed import QueueCipher, SealedQueueStore
-from tests.stores.queues import NOW, document, make_place, name_at
+from tests.stores.queues import NOW, document, make_place, name_at, tried_state
 from tests.vectors import load_vectors
 
 #: A waiting mail as the predecessor wrote it (AES128, password ``abc``).
@@ -50,6 +50,64 @@ def make_cipher(method: str = "AES128", *keys: bytes, whole: bool = False) -> Qu
         whole=whole,
         make_nonce=lambda size: next(counter).to_bytes(size, "big"),
     )
+
+
+class DialogueTests(SynchronousTestCase):
+    """What was said with servers is as secret as the documents are."""
+
+    said = ("C: MAIL FROM:<zebra@example.test>", "S: 450 später", "-- lost")
+
+    def setUp(self) -> None:
+        (first,) = tried_state().attempts
+        said = attrs.evolve(first, dialogue=self.said)
+        self.state = attrs.evolve(tried_state(), attempts=(first, said))
+
+    def test_with_whole_documents_no_word_of_it_is_plain(self) -> None:
+        for method in KEY_BYTES:
+            cipher = make_cipher(method, whole=True)
+            sealed = cipher.seal_state(self.state)
+            text = json.dumps(state_to_json(sealed), ensure_ascii=False)
+            for word in ("zebra", "MAIL FROM", "später", "lost"):
+                self.assertNotIn(word, text)
+            self.assertEqual(cipher.open_state(sealed), self.state)
+            read = state_from_json(json.loads(text))
+            self.assertEqual(cipher.open_state(read), self.state)
+
+    def test_else_it_stays_as_it_is(self) -> None:
+        cipher = make_cipher()
+        self.assertIs(cipher.seal_state(self.state), self.state)
+        self.assertEqual(cipher.open_state(self.state), self.state)
+
+    def test_either_is_read_whatever_the_setting_and_with_an_old_key(self) -> None:
+        old, new = bytes(16), bytes([1]) * 16
+        sealed = make_cipher("AES128", old, whole=True).seal_state(self.state)
+        self.assertEqual(make_cipher("AES128", new, old).open_state(sealed), self.state)
+        plain = make_cipher("AES128", new, whole=True).open_state(self.state)
+        self.assertEqual(plain, self.state)
+
+    def test_what_no_key_opens_is_said_to_be_so_and_the_rest_is_there(self) -> None:
+        sealed = make_cipher("AES128", whole=True).seal_state(self.state)
+        opened = make_cipher("AES128", bytes([1]) * 16).open_state(sealed)
+        (line,) = opened.attempts[1].dialogue
+        self.assertTrue(line.startswith("-- can't be decrypted: "), line)
+        self.assertEqual(opened.attempts[0], self.state.attempts[0])
+        self.assertEqual(opened.settled, self.state.settled)
+
+    def test_the_store_seals_it_at_each_step(self) -> None:
+        memory = MemoryQueueStore()
+        store = SealedQueueStore(memory, make_cipher("AES128", whole=True))
+        name = name_at(NOW)
+        self.successResultOf(store.put(name, document(), self.state))
+        self.successResultOf(store.acquire())
+        self.successResultOf(store.recover())
+        self.assertNotIn("zebra", repr(state_to_json(memory._waiting[name].state)))
+        (claimed,) = self.successResultOf(store.claim(NOW, 1))
+        self.assertEqual(claimed.state, self.state)
+        self.successResultOf(store.mark(name, self.state))
+        self.assertNotIn("zebra", repr(state_to_json(memory._claimed[name].state)))
+        settlement = Settlement(at=NOW, state=self.state, dead="never")
+        self.successResultOf(store.settle(name, settlement))
+        self.assertNotIn("zebra", repr(memory._dead[name].record))
 
 
 class QueueCipherTests(SynchronousTestCase):
