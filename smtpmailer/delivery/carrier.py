@@ -243,7 +243,7 @@ class Carrier:
 
     def _advance(self, transaction: Transaction) -> None:
         """Mark a mail and write its message, when it is time for either."""
-        if transaction.may_mark:
+        if transaction.may_mark and not transaction.abandoned:
             transaction.needs_mark = False
             self._mark(transaction)
         if transaction.may_send:
@@ -258,11 +258,14 @@ class Carrier:
             await before_dot(transaction.accepted)
         except (NoSuchMailError, StoreError) as error:
             # The server waits for a message: only the end of the connection says there is none.
-            transaction.errand.given_up = True
-            self._session.fail(SmtpLostError(f"given up before the message: {error}"))
+            if transaction in self._flying:
+                transaction.errand.given_up = True
+                self._session.fail(SmtpLostError(f"given up before the message: {error}"))
         except Exception:  # noqa: BLE001 - it goes to whoever sent the mail
             transaction.fault = Failure()
-            self._session.fail(SmtpLostError("given up before the message: a fault of our own"))
+            if transaction in self._flying:
+                why = "given up before the message: a fault of our own"
+                self._session.fail(SmtpLostError(why))
         else:
             transaction.marked = True
             if not self._busy and not self.over:

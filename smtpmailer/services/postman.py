@@ -10,7 +10,7 @@ import attrs
 from twisted.logger import Logger, LogLevel
 
 from smtpmailer.core.mime import Stamp
-from smtpmailer.core.model import DeliveryResult, MailRequest, Route
+from smtpmailer.core.model import DeliveryResult, MailRequest, Outcome, Route
 from smtpmailer.core.names import due_of, unique_of
 from smtpmailer.core.queued import Settlement, StoredMail
 from smtpmailer.core.queuestate import MailState
@@ -199,7 +199,7 @@ class Postman:
         if result.again_in is not None:
             why = result.outcomes[0].reply
             return self._postponed(mail, self._tools.now() + result.again_in, why)
-        if claim.unmarked:
+        if claim.unmarked and all(o.outcome is Outcome.TEMPORARY for o in result.outcomes):
             return self._postponed(mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
         await count_result(self._tools.counters, result)
         verdict = self._judge(mail, request, result)
@@ -218,6 +218,7 @@ class Postman:
             except (NoSuchMailError, StoreError) as error:
                 claim.unmarked = f"its state can't be stored: {error}"
                 raise
+            claim.unmarked = ""
             claim.move_to(state)
 
         # Compat: the predecessor's names may hold an id of any length.

@@ -87,7 +87,7 @@ class _Flight:
     files: list[int] = attrs.field(factory=list)
     directories: set[str] = attrs.field(factory=set)
     error: StoreError | None = None
-    fault: Failure | None = None
+    untold: bool = False
     ended: bool = False
 
     def step(self) -> None:
@@ -122,10 +122,17 @@ class _Flight:
         while self.files:
             os.close(self.files.pop())
 
+    def give_up(self, fault: Failure) -> None:
+        """Let the jobs that are not through take back what they did, after a fault of our own."""
+        error = StoreError(f"could not be carried out: {fault.value!r}")
+        for job in self.left:
+            if job.step(error):
+                job.result = fault
+
     def tell(self) -> None:
         """Give each job its result."""
         for job in self.jobs:
-            job.done.callback(self.fault or job.result)
+            job.done.callback(job.result)
 
 
 class GroupCommit:
@@ -149,8 +156,10 @@ class GroupCommit:
         self._flights: deque[_Flight] = deque()
         self._writing, self._syncing, self._naming = (threading.Lock() for _ in range(3))
         self._stepping = threading.Lock()
-        # The system tells of a failure once: what others had written by then may be lost as well.
-        self._failures = 0
+        # Syncs that failed, and those of which their batch has been told. The system tells of a
+        # failure once: what others wrote before it was told may be lost as well.
+        self._failed = 0
+        self._told = 0
 
     def submit(self, operation: Operation[_T]) -> Deferred[_T]:
         """Run an operation with the next batch.
@@ -206,9 +215,11 @@ class GroupCommit:
             flight = self._take()
             try:
                 self._carry(flight, writing)
-            except Exception:  # noqa: BLE001 - a batch that did not end would hold up all others
-                flight.fault = Failure()
+            except BaseException:  # noqa: BLE001 - a batch that did not end would hold up all others
+                with self._stepping:
+                    flight.give_up(Failure())
             finally:
+                self._have_told(flight)
                 flight.ended = True
 
     def _take(self) -> _Flight:
@@ -222,19 +233,20 @@ class GroupCommit:
 
     def _carry(self, flight: _Flight, writing: contextlib.ExitStack) -> None:
         """Go from stage to stage; one is left when the next one is entered."""
-        failures = self._step(flight)
+        told = self._step(flight)
         with contextlib.ExitStack() as syncing:
             syncing.enter_context(self._syncing)
             writing.close()
-            self._sync(flight, failures)
+            self._sync(flight, told)
             with self._naming:
                 syncing.close()
                 if flight.left:
                     with self._gate_held(flight):
-                        failures = self._step(flight)
-                    self._sync(flight, failures)
-                while flight.left:
-                    self._step(flight)
+                        told = self._step(flight)
+                    self._sync(flight, told)
+                with self._stepping:
+                    while flight.left:
+                        flight.step()
 
     @contextlib.contextmanager
     def _gate_held(self, flight: _Flight) -> Iterator[None]:
@@ -247,26 +259,34 @@ class GroupCommit:
             yield
 
     def _step(self, flight: _Flight) -> int:
-        """Let a batch take its next step; gives how many syncs had failed before."""
+        """Let a batch take its next step; gives of how many failed syncs batches knew before."""
         with self._stepping:
-            failures = self._failures
+            told = self._told
             flight.step()
+            self._have_told(flight)
             if self._durable:
                 flight.collect()
-            return failures
+            return told
 
-    def _sync(self, flight: _Flight, failures: int) -> None:
-        """Make durable what a batch asks for, and has written since so many failures."""
+    def _have_told(self, flight: _Flight) -> None:
+        """Note that a batch knows of its failed sync."""
+        with self._guard:
+            self._told += flight.untold
+            flight.untold = False
+
+    def _sync(self, flight: _Flight, told: int) -> None:
+        """Make durable what a batch asks for, and has written when so many failures were told."""
         if not self._durable:
             return
         try:
             flight.sync()
         except OSError as error:
             flight.error = _not_durable(error)
+            flight.untold = True
             with self._guard:
-                self._failures += 1
+                self._failed += 1
         else:
-            if self._failures != failures:
+            if self._failed != told:
                 flight.error = StoreError("could not make durable: another sync failed meanwhile")
         finally:
             flight.close()

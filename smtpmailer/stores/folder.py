@@ -145,19 +145,23 @@ class QueueFolder:
             stack.callback(draft.close)
             note = None if state == FRESH else self.notes.write(batch, stack, state)
             yield
+            if note is not None:
+                self._refuse_taken(name)
+            published = False
             try:
                 if note is not None:
-                    self._refuse_taken(name)
                     self.notes.publish(batch, note, name)
                 draft.publish(self.waiting(name))
+                published = True
                 batch.directories.add(self.paths.waiting)
                 yield
-            except FileExistsError:
-                raise _taken(name) from None
-            except (OSError, StoreError):
+            except (OSError, StoreError) as error:
                 # Refused, so it must not be sent; on a disk that fails this may fail as well.
-                with contextlib.suppress(OSError):
-                    unlink(self.waiting(name))
+                if published:
+                    with contextlib.suppress(OSError):
+                        unlink(self.waiting(name))
+                if isinstance(error, FileExistsError):
+                    raise _taken(name) from None
                 self.notes.remove(name)
                 raise
 
@@ -344,18 +348,21 @@ class QueueFolder:
         # Names that other batches have changed are durable then, or not changed yet.
         yield
         yield
-        self.prune()
-        self.journal.rewrite()
+        # The run may have ended meanwhile, and the journal be another process's.
+        if self.journal.is_open:
+            self.prune()
+            self.journal.rewrite()
 
     def end_run(self, _batch: Batch) -> _Steps:
         """Close the journal; a later start then finds nothing in it that could mislead it."""
-        yield
-        if self.journal.is_open:
-            try:
+        try:
+            yield
+            if self.journal.is_open:
                 self.prune()
                 self.journal.rewrite()
-            finally:
-                self.journal.close()
+        finally:
+            # Whatever happens: soon the journal is another process's.
+            self.journal.close()
 
     def prune(self) -> None:
         """Let the journal's next file leave out the mails that are durably gone; raises OSError."""

@@ -202,36 +202,40 @@ class Journal(States):
         return self._bytes > self._rewrite_at
 
     def rewrite(self) -> None:
-        """Begin a fresh, synced file with what counts.
+        """Begin a fresh, synced file with what counts; raises OSError.
 
-        Raises OSError; then the old file still stands, and is good for as much again before the
-        next try is due.
+        Then the old file still stands, and is good for as much again before the next try is due. If
+        only the directory's sync failed, the new file goes on, and the next record tries again.
         """
+        if self._handle < 0:
+            raise StoreError("this process does not run the queue")
         # The next try, should this one fail; a full disk is not to be tried at every record.
         self._rewrite_at = self._bytes + MIN_REWRITE_BYTES
         temporary = f"{self._path}.tmp"
         unlink(temporary)
-        handle = open_new(temporary)
         lines = [_line(name, raw) for name, raw in self._live.items()]
         lines += [_line(name, orjson.dumps(_DONE)) for name in self._done]
         data = b"".join(lines)
+        handle = open_new(temporary)
         try:
             reserved = _reserve(handle, 0, len(data) + _RESERVE_BYTES)
             write_all(handle, data, 0)
             os.fsync(handle)
             os.rename(temporary, self._path)
-            sync_directory(os.path.dirname(self._path))
         except OSError:
             os.close(handle)
             with contextlib.suppress(OSError):
                 unlink(temporary)
             raise
-        self.close()
-        self._handle = handle
+        # From here on the old file has no name: what is written there is lost.
+        old, self._handle = self._handle, handle
+        os.close(old)
         self._bytes = len(data)
         self._reserved = reserved
-        self._distrusted = False
         self._set_limit()
+        self._distrusted = True
+        sync_directory(os.path.dirname(self._path))
+        self._distrusted = False
 
     def close(self) -> None:
         """Close the file; nothing can be recorded then."""

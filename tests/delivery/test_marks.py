@@ -92,6 +92,7 @@ class MarkTests(SynchronousTestCase):
             self.assertEqual((dialogue.said(), dialogue.tape.aborted), (b"", True))
             self.assertEqual(outcomes(dialogue), [[TEMPORARY]])
             self.assertIn("disk full", dialogue.results[0].reason)
+            self.assertFalse(dialogue.results[0].untaken, "another server is not for that")
             dialogue.hang_up()
             self.assertEqual(dialogue.reactor.tcpClients, [])
 
@@ -118,6 +119,33 @@ class MarkTests(SynchronousTestCase):
             self.assertEqual(dialogue.said(), b"")
             second()
             self.assertEqual(dialogue.said(), DOT)
+
+    def test_a_mark_that_fails_when_its_mail_was_refused_ends_no_other_mail(self) -> None:
+        for extensions in ((), ("PIPELINING",)):
+            self.marks = Marks()
+            dialogue = begin(extensions, self.marks.mail(A))
+            dialogue.hear(OK)
+            dialogue.hear(OK)
+            dialogue.send(mail(B))
+            dialogue.hear("451 4.3.0 not now")
+            self.assertEqual(outcomes(dialogue), [[TEMPORARY]])
+            self.marks.noted[0].errback(StoreError("disk full"))
+            self.assertFalse(dialogue.tape.aborted)
+            dialogue.said()
+            for _ in range(3):
+                dialogue.hear(OK)
+            dialogue.hear("354 go")
+            dialogue.hear(KEPT)
+            self.assertEqual(outcomes(dialogue), [[TEMPORARY], [DELIVERED]])
+
+    def test_a_mail_that_was_given_up_is_not_marked_any_more(self) -> None:
+        dialogue = begin(("PIPELINING",), mail(B))
+        dialogue.hear(OK, OK, "354 go")
+        (given_up,) = dialogue.send(self.marks.mail(A))
+        self.assertEqual(dialogue.said(), opening(B) + DOT + opening(A))
+        given_up.cancel()
+        dialogue.hear(KEPT, OK, OK)
+        self.assertEqual((self.marks.asked, outcomes(dialogue)), ([], [[TEMPORARY], [DELIVERED]]))
 
     def test_a_fault_while_noting_fails_the_mail_and_sends_nothing(self) -> None:
         def fault(_: tuple[str, ...]) -> Deferred[None]:

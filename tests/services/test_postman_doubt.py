@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import formatEvent
 
-from smtpmailer.core.model import Outcome
+from smtpmailer.core.model import DeliveryResult, Outcome, OutgoingMail
 from smtpmailer.core.queued import StoredMail
 from smtpmailer.core.queuestate import MailState
 from smtpmailer.core.retry import RetryPolicy
 from smtpmailer.errors import StoreError
 from smtpmailer.services.replies import buried_detail, waiting_detail
+from tests.services.parts import result_of
 from tests.services.queueing import NOW, AfterMark, mail
 from tests.services.test_postman import PostmanCase
 
@@ -47,6 +51,44 @@ class DoubtTests(PostmanCase):
         waiting = self.successResultOf(self.store.get(name))
         self.assertEqual((waiting.state.attempt_count, waiting.document), (0, mail()))
         self.assertEqual((self.counters.sent, self.counters.failed), (0, 0))
+
+    def test_a_mark_that_failed_counts_for_nothing_once_another_held(self) -> None:
+        """The mail went on over another session, or to another server."""
+
+        async def converse(message: OutgoingMail, what: Any) -> DeliveryResult:
+            assert message.before_dot is not None
+            with self.assertRaises(StoreError):
+                await message.before_dot((_USER,))
+            await message.before_dot((_USER,))
+            return result_of(what, _USER)
+
+        self.patch(self.server, "_converse", converse)
+        for outcome in (Outcome.DELIVERED, Outcome.TEMPORARY):
+            self.faulty.faults["mark"] = [StoreError("a sync failed")]
+            self.server.script = [outcome]
+            self.put()
+            settlement = self.deliver()
+            self.assertEqual(settlement.done, outcome is Outcome.DELIVERED)
+            self.assertEqual(settlement.state.attempt_count, 1)
+
+    def test_what_is_settled_stays_so_where_the_last_mark_failed(self) -> None:
+        async def converse(message: OutgoingMail, _what: object) -> DeliveryResult:
+            assert message.before_dot is not None
+            await message.before_dot((_USER,))
+            with self.assertRaises(StoreError):
+                await message.before_dot((_USER,))
+            return result_of(Outcome.DELIVERED, _USER)
+
+        self.patch(self.server, "_converse", converse)
+        mark, calls = self.faulty.mark, []
+
+        def second_fails(name: str, state: MailState) -> Deferred[None]:
+            calls.append(name)
+            return fail(StoreError("a sync failed")) if len(calls) > 1 else mark(name, state)
+
+        self.patch(self.faulty, "mark", second_fails)
+        self.put()
+        self.assertTrue(self.deliver().done)
 
     def test_a_lost_final_reply_waits_and_is_sent_again(self) -> None:
         self.server.script = [Outcome.UNCERTAIN]

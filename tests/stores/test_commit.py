@@ -106,6 +106,26 @@ class GroupCommitTests(SynchronousTestCase):
         self.threads.go()
         self.assertEqual(self.successResultOf(result), 3000)
 
+    def test_a_fault_of_our_own_leaves_what_was_done_and_undoes_the_rest(self) -> None:
+        def at_once(_batch: Batch) -> Generator[None, None, str]:
+            return "done"
+            yield
+
+        def faulty(batch: Batch) -> Generator[None, None, None]:
+            with open(os.path.join(self.root, "closed"), "wb") as file:
+                batch.files.append(file)
+            yield
+
+        done, bad, undone = self.commit.submit(at_once), self.commit.submit(faulty), self.write(1)
+        self.threads.go()
+        self.assertEqual(self.successResultOf(done), "done")
+        self.failureResultOf(bad, StoreError)
+        self.failureResultOf(undone, StoreError)
+        self.assertEqual(self.events, ["write 1", "undo 1"])
+        later = self.write(2)
+        self.threads.go()
+        self.assertEqual(self.successResultOf(later), 2)
+
     def test_names_change_only_under_the_gate(self) -> None:
         other = FileLock(os.path.join(self.root, "gate"))
         free: list[bool] = []

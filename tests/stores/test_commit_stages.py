@@ -20,6 +20,7 @@ from smtpmailer.interfaces import IThreads
 from smtpmailer.stores import commit as module
 from smtpmailer.stores.atomic import FileLock
 from smtpmailer.stores.commit import Batch, GroupCommit
+from tests.integration.service import until
 from tests.stores.queues import SHM
 
 _T = TypeVar("_T")
@@ -143,6 +144,28 @@ class StageTests(SynchronousTestCase):
         first = self.submit(lambda: None)
         self.assertTrue(syncing.wait(DEADLINE))
         second = self.submit(written.set)
+        self.threads.go()
+        self.failureResultOf(first, StoreError)
+        self.failureResultOf(second, StoreError)
+        third = self.submit(lambda: None)
+        self.threads.go()
+        self.successResultOf(third)
+
+    def test_what_is_written_before_a_failure_is_told_is_not_durable_either(self) -> None:
+        """The first batch waits for the gate then; it has not said what it can't rely on."""
+        failed, written = threading.Event(), threading.Event()
+
+        def sync() -> None:
+            failed.set()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.syncs = [sync]
+        with FileLock(os.path.join(self.root, "gate")).held():
+            first = self.submit(lambda: None)
+            self.assertTrue(failed.wait(DEADLINE))
+            until("the failure is counted", lambda: self.commit._failed)
+            second = self.submit(written.set)
+            self.assertTrue(written.wait(DEADLINE))
         self.threads.go()
         self.failureResultOf(first, StoreError)
         self.failureResultOf(second, StoreError)

@@ -67,6 +67,23 @@ class FileCase(SynchronousTestCase):
         path.write_bytes(encode(document()) if content is None else content)
 
 
+class ReleaseTests(FileCase):
+    """What is left to the process that runs the queue next."""
+
+    def test_a_run_that_has_ended_ends_but_once(self) -> None:
+        first, _ = self.process()
+        self.run_queue(first)
+        self.successResultOf(first.store.release())
+        second, _ = self.process()
+        self.run_queue(second)
+        self.put(second)
+        self.claimed(second)
+        self.successResultOf(first.store.release())
+        self.successResultOf(first.store.stop())
+        self.successResultOf(second.store.mark(ONE, tried_state(in_doubt=("a@example.test",))))
+        self.assertIn('"doubt"', (self.place.ours / "journal").read_text("utf-8"))
+
+
 class ForeignTests(FileCase):
     """Files that other programs add and remove."""
 

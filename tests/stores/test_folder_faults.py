@@ -69,6 +69,33 @@ class FailureTests(FolderCase):
             self.put(content=NEW)
         self.assertEqual((self.place.waiting / ONE).read_bytes(), OLD)
 
+    def test_nor_with_a_history_that_it_has(self) -> None:
+        self.put(state=tried_state())
+        with self.assertRaises(StoreError):
+            self.put(content=NEW, state=tried_state(next_at=5.0))
+        self.assertEqual((self.place.waiting / ONE).read_bytes(), OLD)
+        self.assertEqual(self.folder.state(ONE), tried_state())
+
+    def test_the_end_of_a_run_closes_the_journal_whatever_happens(self) -> None:
+        steps = self.folder.end_run(Batch())
+        next(steps)
+        with self.assertRaises(StoreError):
+            steps.throw(StoreError("the gate can't be had"))
+        self.assertFalse(self.folder.journal.is_open)
+
+    def test_what_comes_behind_the_end_of_a_run_leaves_the_journal_to_the_next(self) -> None:
+        late = self.folder.rewrite_journal(Batch())
+        next(late)
+        self.finish(self.folder.end_run)
+        following = self.new_process()
+        self.finish(lambda batch: recover(following, batch))
+        inode = (self.place.ours / "journal").stat().st_ino
+        for _ in late:
+            pass
+        self.finish(self.folder.end_run)
+        self.assertEqual((self.place.ours / "journal").stat().st_ino, inode)
+        self.assertFalse(self.folder.journal.is_open)
+
     def test_a_failed_sync_of_the_journal_begins_a_new_one(self) -> None:
         self.put()
         before = (self.place.ours / "journal").stat().st_ino

@@ -180,6 +180,27 @@ class JournalTests(SynchronousTestCase):
         self.journal.record(TWO, FRESH, claimed=True)
         self.assertEqual(sorted(self.opened()), [ONE, TWO])
 
+    def test_a_new_file_whose_name_may_be_lost_goes_on_and_is_replaced(self) -> None:
+        self.journal.record(ONE, tried_state(), claimed=True)
+        with mock.patch.object(module, "sync_directory", side_effect=FULL):
+            for _ in range(2):
+                with self.assertRaises(OSError):
+                    self.journal.rewrite()
+                self.assertEqual(os.fstat(self.journal.fileno()).st_ino, self.path.stat().st_ino)
+            with self.assertRaises(OSError):
+                self.journal.record(TWO, FRESH, claimed=True)
+        before = self.path.stat().st_ino
+        self.journal.record(TWO, FRESH, claimed=True)
+        self.assertNotEqual(self.path.stat().st_ino, before)
+        self.assertEqual(sorted(self.opened()), [ONE, TWO])
+
+    def test_a_closed_journal_is_not_begun_anew(self) -> None:
+        self.journal.close()
+        before = self.path.stat().st_ino
+        with self.assertRaises(StoreError):
+            self.journal.rewrite()
+        self.assertEqual((self.path.stat().st_ino, self.journal.is_open), (before, False))
+
     def test_after_a_failed_sync_no_byte_goes_to_the_same_file(self) -> None:
         self.journal.record(ONE, tried_state(), claimed=True)
         before = self.journal.fileno()
