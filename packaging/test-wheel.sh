@@ -78,7 +78,7 @@ from twisted.application.service import IServiceMaker
 names = [plugin.tapname for plugin in getPlugins(IServiceMaker)]
 assert names.count("smtpmailer") == 1, names
 import smtpmailer.tap
-for name in ("sendMail", "updateQueuedMail", "keys", "env"):
+for name in ("sendMail", "updateQueuedMail", "accounts", "keys", "env"):
     load_schema(name)
 for name, module in sys.modules.items():
     if name.startswith("smtpmailer"):

@@ -5,7 +5,7 @@
 set -eu
 
 case ${1:-} in
-    deb) wanted="bash-completion debhelper dh-virtualenv dpkg-dev fakeroot lintian python3-dev python3-venv" ;;
+    deb) wanted="bash-completion debhelper dh-virtualenv dpkg-dev fakeroot lintian python3-dev python3-venv redis-server" ;;
     check) wanted="apparmor haproxy libnginx-mod-stream logrotate nginx-light python3-venv shellcheck systemd" ;;
     chroot) wanted="debootstrap iproute2 util-linux" ;;
     container) wanted="buildah debootstrap util-linux" ;;

@@ -31,6 +31,7 @@ from smtpmailer.protocol import JsonFactory
 from smtpmailer.queue_parts import RunnerPart, build_runner, open_queue
 from smtpmailer.reloading import Reloader
 from smtpmailer.remembering_parts import build_remembering
+from smtpmailer.services.room import MemoryRoom
 from smtpmailer.stores.shared_counters import SharedCounters
 from smtpmailer.switch import Switch
 from smtpmailer.threads import Threads
@@ -186,6 +187,7 @@ class Assembly:
             redis=redis.redis if redis else None,
             queue=self.queue,
             machine_name=find_machine_name(),
+            room=MemoryRoom(0),
             accounts=self._accounts,
         )
 

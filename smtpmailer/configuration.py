@@ -18,6 +18,7 @@ from smtpmailer.core.settings import OPTIONS, Settings
 from smtpmailer.core.settings_reading import from_values
 from smtpmailer.errors import EnvFileError, SettingsError
 from smtpmailer.keysfile import load_keys
+from smtpmailer.smallfiles import private_mode
 
 __all__ = ["DEFAULT_ENV", "Gathered", "check", "file_faults", "gather", "load"]
 
@@ -125,7 +126,8 @@ class Gathered:
         if _others_may_read(found) and any(self._values.get(key) for key in secrets):
             mode = stat.S_IMODE(found.st_mode)
             self._warnings.append(
-                f"{path} holds secrets, and others may read it (mode {mode:04o}); chmod 600 it"
+                f"{path} holds secrets, and others may read it (mode {mode:04o}); "
+                f"chmod {private_mode(found):o} it"
             )
 
     def take_named_files(self, environ: Mapping[str, str]) -> None:
@@ -186,13 +188,8 @@ def _read(path: Path) -> str:
 
 
 def _others_may_read(file: os.stat_result) -> bool:
-    """Whether a file is open to more than its owner.
-
-    One of another owner that we read as members of its group, as a package installs it, is not.
-    """
-    through_group = file.st_uid != os.geteuid() and file.st_gid == os.getegid()
-    others = stat.S_IROTH if through_group else stat.S_IRGRP | stat.S_IROTH
-    return bool(file.st_mode & others)
+    """Whether a file is open to more readers than ``private_mode`` lets in."""
+    return bool(file.st_mode & (stat.S_IRGRP | stat.S_IROTH) & ~private_mode(file))
 
 
 def _why(error: Exception) -> str:

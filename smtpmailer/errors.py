@@ -220,9 +220,11 @@ class RemoteError(SmtpMailerError):
     """An SMTP server, or the way to it, failed; the text is clean and holds no secret.
 
     ``code`` is the reply's (0 without one), ``enhanced`` its RFC 3463 code or empty. ``dialogue``
-    is what was said (see ``core.dialogue``) on a session that ended before it was ready.
+    is what was said (see ``core.dialogue``) on a session that ended before it was ready, and
+    ``at_login`` whether it ended at the login (AUTH).
     """
 
+    at_login: bool = False
     dialogue: tuple[str, ...] = ()
 
     def __init__(self, text: str, *, code: int = 0, enhanced: str = "") -> None:
@@ -262,7 +264,15 @@ class SmtpRefusedError(RemoteError):
 
 
 class TokenError(SmtpMailerError):
-    """No OAuth 2.0 access token could be had, or what came is none; the text says why."""
+    """No OAuth 2.0 access token could be had, or what came is none; the text says why.
+
+    ``told`` is what clients of the API hear of it, where that is less.
+    """
+
+    def __init__(self, text: str, *, told: str = "") -> None:
+        """Keep both."""
+        super().__init__(text)
+        self.told = told or text
 
 
 class CipherError(OperatorError):

@@ -29,6 +29,7 @@ from smtpmailer.services.courier import Courier, MailDefaults
 from smtpmailer.services.mail import MailService
 from smtpmailer.services.postman import Postman
 from smtpmailer.services.queue import QueueTools
+from smtpmailer.services.room import MemoryRoom
 from smtpmailer.services.status import StatusService
 from smtpmailer.stores.attachments import Attachments
 from smtpmailer.template_parts import build_templates
@@ -43,6 +44,7 @@ _COSTLY: Final = frozenset({"sendMail", "queueMail"})
 class Ground:
     """What stays while settings change.
 
+    Mails with files share ``room``.
     ``auth`` counts when MAILER_AUTH is on. ``redis`` and ``queue`` are there when they are on.
     ``machine_name`` is what SMTP servers are told where SMTP_EHLO_NAME is empty. ``accounts`` holds
     those that there are now.
@@ -56,6 +58,7 @@ class Ground:
     redis: IRedis | None
     queue: QueueGround | None
     machine_name: str
+    room: MemoryRoom
     accounts: AccountsDesk
 
 
@@ -78,7 +81,9 @@ def build_front(settings: Settings, ground: Ground) -> Front:
         sender=ground.sender,
         threads=ground.threads,
         templates=templates.templates if templates else None,
+        room=ground.room,
     )
+    ground.room.limit = settings.mail_max_memory
     parser = MailParser(load_schema("sendMail"), mail_limits(settings), ground.accounts.current)
     queue = None
     if ground.queue is not None:

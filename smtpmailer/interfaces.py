@@ -80,8 +80,8 @@ class IAttachments(Interface):
         file, outside the allowed directories, or one of the service's own secrets.
         """
 
-    def check(parts: tuple[FilePart, ...]) -> Deferred[None]:
-        """Fire with None when ``load`` would work now; fails as ``load`` does; reads nothing."""
+    def check(parts: tuple[FilePart, ...]) -> Deferred[int]:
+        """Fire with the bytes of all when ``load`` would work now; fails as ``load`` does."""
 
 
 class IAuth(Interface):
@@ -113,7 +113,8 @@ class ISender(Interface):
         """Deliver and fire with one outcome per recipient.
 
         Never fails for what a server or network did: that is a result. Whatever happens it fires,
-        at the latest when the whole-delivery limit has passed. Never retries, except once on a new
+        at the latest when the whole-delivery limit has passed, of which ``mail.spent`` is gone
+        already; nothing is ``untaken`` then. Never retries, except once on a new
         session where the server certainly did not take the mail: when the session was a kept one
         and ended before the mail had begun, or the server fails at PIPELINING or CHUNKING.
         A mail of the queue (not ``urgent``) may come back untried, see ``again_in``.

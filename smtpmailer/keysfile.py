@@ -16,6 +16,7 @@ from smtpmailer.core.settings import Settings
 from smtpmailer.dispatcher import REQUESTS
 from smtpmailer.errors import SettingsError
 from smtpmailer.schemafiles import load_schema
+from smtpmailer.smallfiles import private_mode
 
 __all__ = ["load_keys", "read_private_json"]
 
@@ -27,8 +28,8 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 def load_keys(settings: Settings) -> tuple[Key, ...]:
     """Give all keys, that of MAILER_AUTH_HASH first; none unless MAILER_AUTH is on.
 
-    Raises SettingsError with every fault of MAILER_KEYS_FILE, also when its mode lets others than
-    its owner do anything with it.
+    Raises SettingsError with every fault of MAILER_KEYS_FILE, also when its mode lets others do
+    anything with it (see ``private_mode``).
     """
     if not settings.mailer_auth:
         return ()
@@ -52,6 +53,7 @@ def load_keys(settings: Settings) -> tuple[Key, ...]:
 def read_private_json(path: str) -> Any:
     """Read the JSON of a file that nobody but its owner may have access to.
 
+    A file that is not ours may be readable by our group (see ``private_mode``).
     Raises OSError, or ValueError that says what is wrong.
     """
     # O_NONBLOCK: a FIFO must not hold up the start.
@@ -61,8 +63,9 @@ def read_private_json(path: str) -> Any:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is no file")
         mode = stat.S_IMODE(status.st_mode)
-        if mode & _OTHERS:
-            raise ValueError(f"others than its owner may use it (mode {mode:04o}); chmod 600 it")
+        right = private_mode(status)
+        if mode & _OTHERS & ~right:
+            raise ValueError(f"others may use it (mode {mode:04o}); chmod {right:o} it")
         content = file.read(_LARGEST_BYTES + 1)
     if len(content) > _LARGEST_BYTES:
         raise ValueError(f"is larger than {_LARGEST_BYTES} bytes")

@@ -24,8 +24,8 @@ PAUSE: Final = 10.0
 class Remembering(Service):
     """Reads the file at the start and writes it, in a thread, a while after changes.
 
-    What can't be written is logged, and tried again with the next change: the service works
-    without, and finds the limits anew after a restart.
+    What can't be written is logged, and tried again with the next change and at the end: the
+    service works without, and finds the limits anew after a restart.
     """
 
     _log = Logger()
@@ -42,6 +42,7 @@ class Remembering(Service):
         self._timer: IDelayedCall | None = None
         self._dirty = False
         self._failed = False
+        self._written: Deferred[None] = succeed(None)
 
     def startService(self) -> None:
         """Read."""
@@ -54,7 +55,8 @@ class Remembering(Service):
         super().stopService()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        return self._write()
+        # What is being written now may fail, and hold nothing of the latest changes.
+        return self._written.addCallback(lambda _: self._write())
 
     def _changed(self) -> None:
         self._dirty = True
@@ -67,13 +69,15 @@ class Remembering(Service):
         self._dirty = False
         notes, known = self._paces.remember(), self._paces.names()
         written = self._threads.run(lambda: self._file.write(notes, known))
-        return written.addCallbacks(self._done, self._not_written)
+        self._written = written.addCallbacks(self._done, self._not_written)
+        return self._written
 
     def _done(self, _: None) -> None:
         self._failed = False
 
     def _not_written(self, failure: Failure) -> None:
         failure.trap(Exception)
+        self._dirty = True
         if not self._failed:
             self._log.warn(
                 "lowered limits of accounts are not remembered: {path} can't be written: {why}",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reads small text files that the operator names: passwords, secrets, tokens."""
+"""Reads small text files that the operator names, and judges who else may read such files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,24 @@ import os
 import stat
 from typing import Final
 
-__all__ = ["read_small_text"]
+__all__ = ["private_mode", "read_small_text"]
 
 #: No password, secret or token is longer.
 _LARGEST_BYTES: Final = 64 * 1024
+
+
+def private_mode(file: os.stat_result) -> int:
+    """Give the widest mode that keeps a file of secrets among its owner and us: 0600, or 0640.
+
+    0640 is for one of another owner that we read as members of its group, as a package installs
+    it. Root, who reads everything, can't tell whose group it is, and takes any but its own for
+    that of the service: with 0600 the service could not read the file.
+    """
+    if os.geteuid() == 0:
+        through_group = file.st_gid != 0
+    else:
+        through_group = file.st_uid != os.geteuid() and file.st_gid == os.getegid()
+    return 0o640 if through_group else 0o600
 
 
 def read_small_text(path: str) -> str:

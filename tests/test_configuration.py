@@ -208,7 +208,25 @@ class LoadTests(_Case):
         file.chmod(0o644)
         self.patch(os, "getegid", lambda: file.stat().st_gid)
         made = configuration.load(str(file), None, {})
-        self.assertTrue(any("chmod 600" in line for line in made.warnings))
+        self.assertTrue(any("chmod 640" in line for line in made.warnings))
+
+    def test_root_is_not_told_to_lock_the_service_out(self) -> None:
+        """Root checks what the package made: root's, with the group of the service's user."""
+        file = Path(self.write(_LEAST, mode=0o640))
+        self.patch(os, "geteuid", int)
+        self.patch(os, "getegid", int)
+        for group, mode, advice in (
+            (1234, 0o640, ""),
+            (1234, 0o644, "chmod 640 it"),
+            (0, 0o640, "chmod 600 it"),
+        ):
+            file.chmod(mode)
+            found = file.stat()
+            values = (*found[:4], 0, group, *found[6:])
+            with mock.patch("pathlib.Path.stat", return_value=os.stat_result(values)):
+                made = configuration.load(str(file), None, {})
+            told = [line.rpartition("; ")[2] for line in made.warnings if "secrets" in line]
+            self.assertEqual(told, [advice] if advice else [], (group, mode))
 
 
 class FaultTests(_Case):

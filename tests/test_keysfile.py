@@ -73,6 +73,18 @@ class LoadKeysTests(SynchronousTestCase):
         for mode in (0o640, 0o604, 0o620, 0o610, 0o666):
             self.assertIn(f"(mode {mode:04o}); chmod 600 it", self.fault(self.file(_KEYS, mode)))
 
+    def test_the_service_may_read_one_of_root_through_its_group(self) -> None:
+        """As it is made under a package: root's, with the group of the service's user."""
+        path = self.file(_KEYS, 0o640)
+        found = Path(path).stat()
+        self.patch(os, "geteuid", lambda: found.st_uid + 1)
+        self.patch(os, "getegid", lambda: found.st_gid + 1)
+        self.assertIn("chmod 600 it", self.fault(path))
+        self.patch(os, "getegid", lambda: found.st_gid)
+        self.assertEqual(len(load_keys(self.settings(path))), 1)
+        for mode in (0o644, 0o660, 0o650):
+            self.assertIn("chmod 640 it", self.fault(self.file(_KEYS, mode)))
+
     def test_no_mail_may_carry_it(self) -> None:
         path = self.file(_KEYS)
         self.assertIn(path, self.settings(path).secret_files)

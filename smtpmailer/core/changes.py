@@ -61,6 +61,7 @@ LIVE: Final = frozenset(
         "MAIL_FROM_ADDR",
         "MAIL_FROM_NAME",
         "MAIL_HTML",
+        "MAIL_MAX_MEMORY",
         "MAIL_MAX_RECIPIENTS",
         "MAIL_MAX_SIZE",
         "QUEUE_MAX_AGE",

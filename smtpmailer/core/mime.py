@@ -77,7 +77,7 @@ class _Entity(NamedTuple):
     """A MIME entity: its header fields and its body in pieces, nothing dot-stuffed yet."""
 
     header: str
-    body: tuple[bytes, ...]
+    body: tuple[bytes | bytearray, ...]
     eight_bit: bool = False
 
 
@@ -208,7 +208,7 @@ class _Text:
         encoding = self._transfer_encoding(eight_bit=eight_bit)
         content = self.content
         if encoding == "base64":
-            content = base64_lines(content)
+            content = bytes(base64_lines(content))
         elif encoding == "quoted-printable":
             content = quoted_printable(content)
         header = (
@@ -266,7 +266,7 @@ class _Layout:
         if eight_bit:  # RFC 2045 section 6.4: no part may hold more than the whole admits
             header += "Content-Transfer-Encoding: 8bit\r\n"
         delimiter = f"\r\n--{boundary}".encode()
-        body = [delimiter[2:]]
+        body: list[bytes | bytearray] = [delimiter[2:]]
         for part in parts:
             body += (b"\r\n", part.header.encode(), b"\r\n", *part.body, delimiter)
         return _Entity(header, (*body, b"--\r\n"), eight_bit)

@@ -131,6 +131,7 @@ class Route:
     password. ``timeout`` (seconds) bounds each wait of the dialogue.
     ``ca_file`` adds trust to the system's store; ``verify`` off trusts any certificate.
     ``account`` is the name of the account, empty where it has none; ``limits`` are its own.
+    ``foreign``: a client named it in a mail, it is not configured. That tells no routes apart.
     """
 
     host: str
@@ -145,6 +146,7 @@ class Route:
     timeout: int = 300
     account: str = ""
     limits: RouteLimits = RouteLimits()
+    foreign: bool = attrs.field(default=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -182,6 +184,9 @@ class OutgoingMail:
 
     ``before_dot`` is called with the accepted recipients before the final dot may go out, and its
     Deferred waited for: from then on the mail may be delivered. When it fails nothing is sent.
+
+    ``spent`` is how many seconds of the whole-delivery limit servers that did not take the mail
+    have used up already.
     """
 
     mail_id: str
@@ -190,6 +195,7 @@ class OutgoingMail:
     before_dot: Callable[[tuple[str, ...]], Awaitable[None]] | None = attrs.field(
         default=None, repr=False
     )
+    spent: float = 0.0
 
     @property
     def urgent(self) -> bool:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, quote_plus, urlencode, urlsplit
 
 import attrs
 
@@ -21,6 +22,7 @@ USUAL_LIFE: Final = 300.0
 _LONGEST_LIFE: Final = 31_536_000.0
 #: A token is printable ASCII without blanks (RFC 6750 section 2.1 allows fewer characters yet).
 _FIRST, _LAST = "!", "~"
+_ENCODED: Final = re.compile("%[0-9A-F]{2}")
 
 
 @attrs.frozen(kw_only=True)
@@ -52,9 +54,13 @@ class OAuth2:
         return f"{urlsplit(self.token_endpoint).hostname}, client {self.client_id}"
 
     @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must not be shown, whatever a token server says."""
-        return tuple(filter(None, (self.client_secret, self.refresh_token)))
+    def told(self) -> str:
+        """What clients hear it called: no path, and no program."""
+        if self.token_file:
+            return "the token file"
+        if self.token_command:
+            return "the token command"
+        return f"the token server {urlsplit(self.token_endpoint).hostname}"
 
 
 @attrs.frozen(kw_only=True)
@@ -80,6 +86,12 @@ class TokenGrant:
         """Give the first one of a source."""
         return cls(source=source, refresh_token=source.refresh_token)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown, whatever a token server says; as it is, and as forms have it."""
+        known = {self.source.client_secret, self.source.refresh_token, self.refresh_token}
+        return tuple({form for secret in known if secret for form in _spellings(secret)})
+
     def form(self) -> bytes:
         """Give the body of the request (RFC 6749 sections 2.3.1, 4.4.2 and 6)."""
         source = self.source
@@ -102,7 +114,8 @@ class TokenGrant:
             raise TokenError(_refusal(status, answer))
         kind = answer.get("token_type", "Bearer")
         if not isinstance(kind, str) or kind.lower() != "bearer":
-            raise TokenError(f"the token server gives tokens of the kind {kind!r}, not Bearer")
+            shown = _without_tokens(repr(kind), answer)
+            raise TokenError(f"the token server gives tokens of the kind {shown}, not Bearer")
         token = _token(answer)
         renewed = answer.get("refresh_token")
         if self.refresh_token and isinstance(renewed, str) and renewed:
@@ -175,9 +188,28 @@ def _json_object(body: bytes) -> Mapping[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
+def _spellings(secret: str) -> Iterator[str]:
+    """Give a secret, and the ways in which a form or URL writes it."""
+    yield secret
+    for encoded in (quote_plus(secret), quote(secret), quote(secret, safe="")):
+        yield encoded
+        yield _ENCODED.sub(lambda match: match[0].lower(), encoded)
+
+
+def _without_tokens(text: str, answer: Mapping[str, Any]) -> str:
+    """Hide in a text from an answer the tokens that it brings, too."""
+    for name in ("access_token", "refresh_token", "id_token"):
+        token = answer.get(name)
+        if isinstance(token, str) and token:
+            for form in sorted(set(_spellings(token)), key=len, reverse=True):
+                text = text.replace(form, "***")
+    return text
+
+
 def _refusal(status: int, answer: Mapping[str, Any]) -> str:
     said = [answer.get("error"), answer.get("error_description")]
     words = ": ".join(text for text in said if isinstance(text, str) and text)
+    words = _without_tokens(words, answer)
     return f"the token server refuses (HTTP {status}): {words or 'it does not say why'}"
 
 
@@ -189,7 +221,7 @@ def _token(answer: Mapping[str, Any]) -> Token:
     try:
         # Some servers give it as a text.
         seconds = USUAL_LIFE if isinstance(life, bool) else float(life)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         seconds = USUAL_LIFE
     # A number that is none fails both comparisons.
     return Token(

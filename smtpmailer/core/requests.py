@@ -102,7 +102,7 @@ class MailParser:
         """
         request = self._parse(self._schema, document)
         self._check_counts(request)
-        self._check_sender(request, grant)
+        self._check_sender_of(request.from_email, grant)
         self._check_account(request, grant)
         return request
 
@@ -116,9 +116,17 @@ class MailParser:
         request = self._parse(self._stored, document)
         if changes.keys() & _LISTS:
             self._check_counts(request)
-        self._check_sender(request, grant)
+        self._check_sender_of(request.from_email, grant)
         self._check_account(request, grant, chosen="account" in changes)
         return request
+
+    def check_stored(self, document: Mapping[str, Any], grant: Grant) -> None:
+        """Check that a stored mail, as it is, is one that ``grant`` lets a client change.
+
+        Raises NotAllowedError.
+        """
+        stored = document.get("fromEmail")
+        self._check_sender_of(stored if isinstance(stored, str) else None, grant)
 
     @staticmethod
     def _parse(schema: Schema, document: Any) -> MailRequest:
@@ -149,8 +157,8 @@ class MailParser:
         if faults:
             raise RequestInvalidError(faults)
 
-    def _check_sender(self, request: MailRequest, grant: Grant) -> None:
-        sender = request.from_email or self._limits.sender
+    def _check_sender_of(self, from_email: str | None, grant: Grant) -> None:
+        sender = from_email or self._limits.sender
         if not grant.allows_sender(sender):
             raise NotAllowedError(f"its key is not for mails from {sender or 'nobody'}")
 
@@ -160,17 +168,28 @@ class MailParser:
         Unless it is ``chosen`` now it need not be there any more.
         """
         named, own_server = request.account, request.smtp != _NO_OVERRIDES
-        if named is None and grant.accounts is None:
+        claimed = _claimed(request, grant)
+        if claimed is None and grant.accounts is None:
             return
         accounts = self._accounts()
-        # With a server of its own a mail goes through no account but, at most, the default one.
-        claimed = DEFAULT_ACCOUNT if named is None and own_server else named
         if not accounts.allows(grant, claimed, request.from_email or self._limits.sender):
             raise NotAllowedError(f"its key is not for the account {claimed or 'of this sender'}")
         if named is not None and own_server:
             raise RequestInvalidError({"account": ["goes with no smtp* field: leave out one"]})
         if chosen and named is not None and named not in accounts:
             raise RequestInvalidError({"account": ["unknown account"]})
+
+
+def _claimed(request: MailRequest, grant: Grant) -> str | None:
+    """Give the account that a mail names, or makes use of by its ``smtp*`` fields.
+
+    With them it goes through no account but, at most, the default one: without a host of its own
+    it may get that one's login.
+    """
+    if request.account is not None or request.smtp == _NO_OVERRIDES:
+        return request.account
+    own_host = request.smtp.host is not None
+    return None if own_host and grant.accounts is None else DEFAULT_ACCOUNT
 
 
 def _without_sizes(schema: Any) -> Any:

@@ -44,7 +44,8 @@ def route_for(request: MailRequest, default: Route) -> Route:
         encryption is Encryption.NONE and default.encryption is not Encryption.NONE
     )
     own_login = own.user is not None or own.password is not None
-    return attrs.evolve(
+    timeout = request.timeout or default.timeout
+    route = attrs.evolve(
         default,
         host=own.host or default.host,
         port=own.port or default.port,
@@ -52,8 +53,10 @@ def route_for(request: MailRequest, default: Route) -> Route:
         user=_first(own.user, "" if foreign else default.user),
         password=_first(own.password, "" if foreign else default.password),
         oauth2=None if foreign or own_login else default.oauth2,
-        timeout=request.timeout or default.timeout,
+        timeout=timeout,
     )
+    # A mail may name what is configured: then it is that.
+    return attrs.evolve(route, foreign=route != attrs.evolve(default, timeout=timeout))
 
 
 def _first(own: str | None, other: str) -> str:

@@ -306,6 +306,14 @@ class Settings(ServiceSettings):
         "Largest message, all being encoded; 0: no limit.",
         unit="bytes",
     )
+    mail_max_memory: int = _key(
+        "mail",
+        Number(0),
+        160 * _MIB,
+        "Memory of a process for mails with attachments that are built and sent at a time; further "
+        "ones wait. A mail takes four times the size of its files. 0: no limit.",
+        unit="bytes",
+    )
     mail_max_recipients: int = _key(
         "mail", Number(0), 100, "Recipients of one mail, in to, ccList and bccList; 0: no limit."
     )

@@ -19,6 +19,8 @@ __all__ = ["RATES_CELLS", "TALLY_CELLS", "SharedRates", "SharedTally", "own_rate
 #: Groups of rows, and the rows of a group: a name's row is one of the group.
 _GROUPS: Final = 256
 _WAYS: Final = 8
+#: So many groups at the end are set aside, see SharedRates.aside.
+_ASIDE: Final = 64
 #: A row begins with the name's hash, 0 while it is free. Then the sum, and a count for each seat.
 _TALLY_ROW: Final = 2 + SEATS
 _SUM: Final = 1
@@ -38,11 +40,12 @@ def _hash(name: str) -> int:
 
 
 class _Table:
-    """Rows of ``width`` cells that begin with a hash."""
+    """Rows of ``width`` cells that begin with a hash, in these groups."""
 
-    def __init__(self, cells: memoryview, width: int) -> None:
+    def __init__(self, cells: memoryview, width: int, groups: range = range(_GROUPS)) -> None:
         self._cells = cells
         self._width = width
+        self._groups = groups
 
     def find(self, key: int) -> int | None:
         """Give where a key's row begins, or None."""
@@ -57,7 +60,7 @@ class _Table:
         return self._rows(key)
 
     def _rows(self, key: int) -> range:
-        start = key % _GROUPS * _WAYS * self._width
+        start = self._groups[key % len(self._groups)] * _WAYS * self._width
         return range(start, start + _WAYS * self._width, self._width)
 
 
@@ -125,7 +128,16 @@ class SharedRates:
         self._cells = cells
         self._fractions = fractions
         self._lock = lock
-        self._table = _Table(cells, _RATE_ROW)
+        self._table = _Table(cells, _RATE_ROW, range(_GROUPS - _ASIDE))
+
+    def aside(self) -> SharedRates:
+        """Give a part of the memory for names that anybody makes up.
+
+        However many there are, they push out none of the others.
+        """
+        rates = SharedRates(self._cells, self._fractions, self._lock)
+        rates._table = _Table(self._cells, _RATE_ROW, range(_GROUPS - _ASIDE, _GROUPS))
+        return rates
 
     def take(self, name: str, per_minute: int, now: float) -> bool:
         """Take one of a key's ``per_minute`` mails; False when there is none left.

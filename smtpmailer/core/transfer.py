@@ -20,16 +20,22 @@ _CUT: Final = struct.Struct("76s" * 1024)
 _OVERLONG: Final = re.compile(rb"^([^\r\n]{74,})(=20|=09)(?=\r\n|\Z)", re.MULTILINE)
 
 
-def base64_lines(data: bytes) -> bytes:
-    """Encode as base64 in lines of 76 characters, each ending in CRLF; b"" stays b""."""
+def base64_lines(data: bytes) -> bytearray:
+    """Encode as base64 in lines of 76 characters, each ending in CRLF; of nothing, nothing."""
     view = memoryview(data)
     whole = len(data) - len(data) % _BLOCK
-    pieces = [
-        b"\r\n".join(_CUT.unpack(_base64(view[start : start + _BLOCK])))
-        for start in range(0, whole, _BLOCK)
-    ]
-    pieces += [_base64(view[start : start + _LINE]) for start in range(whole, len(data), _LINE)]
-    return b"\r\n".join([*pieces, b""])
+    # Written in place: pieces that are joined in the end take the memory twice.
+    lines = bytearray(base64_size(len(data)))
+    at = 0
+    for start in range(0, whole, _BLOCK):
+        block = b"\r\n".join((*_CUT.unpack(_base64(view[start : start + _BLOCK])), b""))
+        lines[at : at + len(block)] = block
+        at += len(block)
+    for start in range(whole, len(data), _LINE):
+        line = _base64(view[start : start + _LINE]) + b"\r\n"
+        lines[at : at + len(line)] = line
+        at += len(line)
+    return lines
 
 
 def base64_size(size_bytes: int) -> int:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -12,10 +14,14 @@ from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectingCancelledError, ProcessDone
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IOpenSSLClientConnectionCreator,
+    IReactorTime,
+)
 from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, ResponseDone
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS, IResponse
@@ -34,6 +40,10 @@ __all__ = ["Issuer"]
 #: No answer of a token server, and no output of a command, is longer.
 _LARGEST_BYTES: Final = 64 * 1024
 _CONNECT_LIMIT: Final = 15.0
+
+#: Seconds in which what a command has written is read once it has ended. Programs that it left
+#: behind may keep its output open for ever.
+_REST_LIMIT: Final = 1.0
 
 #: The settings that a fault of a session with an SMTP server names; of them one counts here.
 _SETTINGS: Final = re.compile(r" \(SMTP_[A-Z_, ]+\)$")
@@ -73,13 +83,14 @@ class Issuer:
             return grant.read(status, body)
         except TokenError as error:
             # It may repeat what it was asked with.
-            secrets = Secrets(*source.secrets, grant.refresh_token)
+            secrets = Secrets(*grant.secrets)
             raise TokenError(clean_text(secrets.hide(str(error)))) from None
 
     async def _post(self, source: OAuth2, form: bytes) -> tuple[int, bytes]:
         """Ask a token server (RFC 6749 section 3.2); give status and body of its answer."""
         policy = _Policy(self._tls, source.ca_file)
-        agent = Agent(self._reactor, policy, connectTimeout=_CONNECT_LIMIT)
+        connections = _Connections(self._reactor, persistent=False)
+        agent = Agent(self._reactor, policy, connectTimeout=_CONNECT_LIMIT, pool=connections)
         headers = Headers(
             {
                 "Content-Type": ["application/x-www-form-urlencoded"],
@@ -95,9 +106,12 @@ class Issuer:
         except TokenError as error:
             raise TokenError(f"the token server {host}: {error}") from None
         except TlsConfigError as error:
-            raise TokenError(str(error)) from None
+            told = f"the token server {host}: its certificate can't be verified (see the log)"
+            raise TokenError(str(error), told=told) from None
         except Exception as error:  # whatever it is, there is no answer
             raise TokenError(f"the token server {host}: {_why(error)}") from error
+        finally:
+            connections.abort()
 
     def _run(self, source: OAuth2) -> Deferred[bytes]:
         """Run a command; fires with its output."""
@@ -105,11 +119,14 @@ class Issuer:
         found = shutil.which(program, path=self._environment.get("PATH"))
         if found is None:
             raise TokenError(f"there is no program {program} to get a token from")
-        output = _Output(program)
+        output = _Output(program, self._reactor)
+        # In a group of its own the programs that it starts can be ended with it.
+        leader = shutil.which("setsid", path=self._environment.get("PATH"))
+        own_group = () if leader is None else (leader, "--")
         self._reactor.spawnProcess(
             output,
-            found,
-            source.token_command,
+            leader or found,
+            (*own_group, found, *source.token_command[1:]),
             env=self._environment,
             childFDs={0: "w", 1: "r", 2: 2},
         )
@@ -128,6 +145,28 @@ class _Policy:
         return self._tls.client_options(
             hostname.decode("ascii"), verify=True, ca_file=self._ca_file
         )
+
+
+class _Connections(HTTPConnectionPool):
+    """Makes a connection for one request, and ends it whatever the peer does."""
+
+    def __init__(self, reactor: Any, *, persistent: bool) -> None:
+        super().__init__(reactor, persistent=persistent)
+        self._made: list[Any] = []
+
+    def getConnection(self, key: Any, endpoint: Any) -> Deferred[Any]:
+        made: Deferred[Any] = super().getConnection(key, endpoint)
+        return made.addCallback(self._keep)
+
+    def abort(self) -> None:
+        """Wait for no end of TLS: a peer that has died never sends it."""
+        for connection in self._made:
+            if connection.transport is not None:
+                connection.transport.abortConnection()
+
+    def _keep(self, connection: Any) -> Any:
+        self._made.append(connection)
+        return connection
 
 
 @implementer(IBodyProducer)
@@ -162,34 +201,34 @@ class _Body(Protocol):
         self._content = bytearray()
 
     def dataReceived(self, data: bytes) -> None:
-        if len(self._content) <= _LARGEST_BYTES:
-            self._content += data
+        if self._whole.called:
+            return
+        self._content += data
         if len(self._content) > _LARGEST_BYTES:
-            self.end()
-
-    def end(self) -> None:
-        """Read no further."""
-        self.transport.loseConnection()
+            self._whole.errback(TokenError(f"its answer is over {_LARGEST_BYTES} bytes"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._whole.called:
             return
-        if len(self._content) > _LARGEST_BYTES:
-            self._whole.errback(TokenError(f"its answer is over {_LARGEST_BYTES} bytes"))
-        elif reason.check(ResponseDone, PotentialDataLoss):
+        if reason.check(ResponseDone, PotentialDataLoss):
             self._whole.callback(bytes(self._content))
         else:
             self._whole.errback(reason)
 
 
 class _Output(ProcessProtocol):
-    """Takes the output of a command; ``whole`` fires with it once the command has ended."""
+    """Takes the output of a command; ``whole`` fires with it once the command has ended.
+
+    What the command leaves behind may live on, unless it is in the way of its end.
+    """
 
     transport: Any
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, clock: IReactorTime) -> None:
         self.whole: Deferred[bytes] = Deferred(lambda _: self._kill())
         self._program = program
+        self._clock = clock
+        self._rest: IDelayedCall | None = None
         self._content = bytearray()
 
     def connectionMade(self) -> None:
@@ -201,7 +240,12 @@ class _Output(ProcessProtocol):
         if len(self._content) > _LARGEST_BYTES:
             self._kill()
 
+    def processExited(self, _reason: Failure) -> None:
+        self._rest = self._clock.callLater(_REST_LIMIT, self.transport.loseConnection)
+
     def processEnded(self, reason: Failure) -> None:
+        if self._rest is not None and self._rest.active():
+            self._rest.cancel()
         if self.whole.called:
             return
         if len(self._content) > _LARGEST_BYTES:
@@ -213,14 +257,18 @@ class _Output(ProcessProtocol):
             self.whole.errback(TokenError(f"{self._program} failed: {_ending(reason)}"))
 
     def _kill(self) -> None:
-        if self.transport.pid is not None:
+        pid = self.transport.pid
+        if pid is None:
+            self.transport.loseConnection()
+        elif os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
             self.transport.signalProcess("KILL")
 
 
 def _body(response: IResponse) -> Deferred[bytes]:
-    whole: Deferred[bytes] = Deferred(lambda _: body.end())
-    body = _Body(whole)
-    response.deliverBody(body)
+    whole: Deferred[bytes] = Deferred()
+    response.deliverBody(_Body(whole))
     return whole
 
 

@@ -61,6 +61,8 @@ class Lane:
         self._held_until = 0.0
         # Why a connection was refused while others were being made.
         self._turned_away = ""
+        # One of its mails is to find out whether the server is there again, and has not yet.
+        self._probing = False
         self._timer: IDelayedCall | None = None
 
     # What the pool uses.
@@ -84,6 +86,7 @@ class Lane:
         """Let a mail wait for its turn, which may be now."""
         errand.holder = self
         if not self._admits(errand):
+            self._check_empty()
             return
         self._line.add(errand)
         # With more of them nothing has changed: whoever has room has taken its mails.
@@ -199,11 +202,13 @@ class Lane:
 
     def give_up(self, errand: Errand, error: RemoteError) -> None:
         """End the delivery of a mail that waits; see Holder."""
-        if errand in self._fresh:
+        fresh = errand in self._fresh
+        if fresh:
             self._fresh.remove(errand)
         elif not self._line.remove(errand):
             return
-        if self._waits_for_turn():
+        # One that comes from a session had its turn: it was tried, and may have been marked.
+        if not (fresh or self._openings or self._goes_on()):
             urgent = errand.mail.urgent
             self._tell(errand, overdue(error) if urgent else postponed(self._pace.name))
         else:
@@ -218,30 +223,32 @@ class Lane:
 
     def _admits(self, errand: Errand) -> bool:
         """Whether a mail may wait here; one that may not is told of."""
-        reach, pace = self._owner.reach, self._pace
-        if not reach.calm and not self._is_reached():
-            refusal = reach.refusal(self.route)
-            if refusal is not None:
-                self._tell(errand, out_of_reach(refusal, urgent=errand.mail.urgent))
-                return False
+        # Reach comes last: whom it lets through is the one that tries.
+        refusal = self._refusal_of_pace(errand) or self._refusal_of_reach(errand)
+        if refusal is not None:
+            self._tell(errand, refusal)
+        return refusal is None
+
+    def _refusal_of_pace(self, errand: Errand) -> Verdict | None:
+        pace = self._pace
         if pace.free:
-            return True
+            return None
         if errand.mail.urgent:
             wait = pace.wait(self._line.urgent)
-            if wait > self._owner.patience:
-                self._tell(errand, too_late(wait))
-                return False
-        elif self._owner.hurried:
-            self._tell(errand, postponed(self._pace.name))
-            return False
-        return True
+            return too_late(wait) if wait > self._owner.patience else None
+        return postponed(pace.name) if self._owner.hurried else None
+
+    def _refusal_of_reach(self, errand: Errand) -> Verdict | None:
+        reach = self._owner.reach
+        if reach.calm or self._is_reached():
+            return None
+        refusal = reach.refusal(self.route)
+        self._probing |= refusal is None
+        return None if refusal is None else out_of_reach(refusal, urgent=errand.mail.urgent)
 
     def _goes_on(self) -> bool:
         """Whether a mail that waits may go now, as far as the account's pace is concerned."""
         return self._pace.free or self._pace.ready() > 0
-
-    def _waits_for_turn(self) -> bool:
-        return not self._openings and not self._goes_on()
 
     def _is_crowded(self) -> bool:
         """Whether there are more sessions than the account may have now."""
@@ -315,6 +322,7 @@ class Lane:
 
     def _opened(self, session: Session, link: Link) -> None:
         self._openings.discard(link)
+        self._probing = False
         self._owner.reach.succeeded(self.route)
         limits = self._limits.of_session(self._opened_in_all)
         self._opened_in_all += 1
@@ -333,6 +341,7 @@ class Lane:
             self._held_until = self._owner.clock.seconds() + HOLD
         else:
             self._held_until = 0.0
+            self._probing = False
             self._owner.reach.failed(route, error, self._owner.clock.seconds() - link.began)
         if isinstance(error, RemoteError):
             self._turn_away(error)
@@ -369,7 +378,7 @@ class Lane:
         carrier = self._carriers.pop(link, None)
         if carrier in self._idle:
             self._idle.remove(carrier)
-        self._owner.freed()
+        self._owner.freed(self)
         self.serve()
         self._check_empty()
 
@@ -383,5 +392,7 @@ class Lane:
         if not self._links and not self.waiting:
             if self._timer is not None and self._timer.active():
                 self._timer.cancel()
-            self._owner.reach.untold(self.route)
+            if self._probing:
+                self._probing = False
+                self._owner.reach.untold(self.route)
             self._owner.emptied(self)

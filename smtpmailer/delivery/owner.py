@@ -36,8 +36,8 @@ class Owner(Listener, Protocol):
     def allows(self, lane: Lane) -> bool:
         """Whether a lane may open a connection more; it counts from then on."""
 
-    def freed(self) -> None:
-        """Hear that a connection less is open."""
+    def freed(self, lane: Lane) -> None:
+        """Hear that a lane has a connection less."""
 
     def claims(self, lane: Lane, carrier: Carrier) -> bool:
         """Whether other lanes need this session's place more."""

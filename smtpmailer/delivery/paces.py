@@ -26,13 +26,16 @@ __all__ = ["OTHER", "RECHECK", "AccountPace", "Paces", "account_name"]
 #: Seconds after which somebody who waits for lowered limits to grow looks again.
 RECHECK: Final = 5.0
 
-#: So many accounts are remembered: clients may name any.
+#: So many accounts that clients name are remembered: they may name any.
 _MOST: Final = 1000
 #: So many accounts are counted by themselves, and what all further ones are called.
 _COUNTED: Final = 20
 OTHER: Final = "other"
 #: Of the mails that a rate allows in a second, one of so many parts may go out at once.
 _BURST_PARTS: Final = 10
+
+#: What tells accounts apart: host, port, user, name.
+_Key = tuple[str, int, str, str]
 
 
 def account_name(route: Route) -> str:
@@ -52,7 +55,7 @@ class AccountPace:
     """The pace of one account; lanes of the same account share it.
 
     ``free``: there is nothing that would hold a mail back, besides the configured number of
-    connections. ``server`` is its host and port.
+    connections. ``server`` is its host and port. ``lanes``: so many use it now.
     """
 
     _log = Logger()
@@ -62,6 +65,7 @@ class AccountPace:
         self.name = name = account_name(route)
         self.server = f"{route.host}:{route.port}"
         self.free = True
+        self.lanes = 0
         self._clock = clock
         self._rates = rates
         self._board = board
@@ -80,6 +84,10 @@ class AccountPace:
         self._pace.rate = None if rate is None else rate.per_second
         self._burst = 1 if rate is None else rate.burst
         self._look()
+
+    def count_in(self, rates: SharedRates) -> None:
+        """Count mails in this table from now on."""
+        self._rates = rates
 
     # What may go
 
@@ -209,6 +217,10 @@ class Paces:
 
     ``slow_downs`` counts the answers that asked for less mail, by account. ``changed`` is called
     when limits were lowered, or are full again.
+
+    Accounts that are configured stay for good. Of those that clients name, which could be any
+    number, some that no lane uses are forgotten; and their mails are counted in a table of their
+    own, so that they push out none that is configured.
     """
 
     def __init__(
@@ -220,18 +232,33 @@ class Paces:
         self._clock = clock
         self._limits = limits
         self._rates = own_rates() if rates is None else rates
-        self._paces: dict[tuple[str, int, str, str], AccountPace] = {}
+        self._foreign_rates = self._rates.aside()
+        self._paces: dict[_Key, AccountPace] = {}
+        self._foreign: dict[_Key, AccountPace] = {}
         self._recalled: dict[str, tuple[Lowered, float]] = {}
 
     def of(self, route: Route) -> AccountPace:
         """Give the pace of a route's account; its limits count from now on."""
-        key = (route.host, route.port, route.user, route.account)
-        pace = self._paces.pop(key, None)
+        key = _key(route)
+        foreign = route.foreign and key not in self._paces
+        pace = self._paces.pop(key, None) or self._foreign.pop(key, None)
         if pace is None:
-            pace = self._make(route)
-        self._paces[key] = pace
+            pace = self._make(route, foreign=foreign)
+        pace.count_in(self._foreign_rates if foreign else self._rates)
+        (self._foreign if foreign else self._paces)[key] = pace
         pace.use(self._limits, route.limits)
         return pace
+
+    def enter(self, route: Route) -> AccountPace:
+        """Give the pace of a route's account to a lane that uses it until ``leave``."""
+        pace = self.of(route)
+        pace.lanes += 1
+        return pace
+
+    def leave(self, route: Route) -> None:
+        """Hear that a lane of this route is no more."""
+        key = _key(route)
+        (self._paces.get(key) or self._foreign[key]).lanes -= 1
 
     def use_rate(self, rate: Rate | None) -> None:
         """Let accounts without a rate of their own get so many mails from now on."""
@@ -240,8 +267,8 @@ class Paces:
             pace.use(self._limits)
 
     def __iter__(self) -> Iterator[AccountPace]:
-        """Give all, the one asked for last at the end."""
-        return iter(tuple(self._paces.values()))
+        """Give all, those that are configured and the one asked for last at the end."""
+        return iter((*self._foreign.values(), *self._paces.values()))
 
     def remember(self) -> dict[str, Lowered]:
         """Give what is to be known after a restart, by account; full limits need no note."""
@@ -265,15 +292,27 @@ class Paces:
         """Give the accounts that ``remember`` knows."""
         return [pace.name for pace in self]
 
-    def _make(self, route: Route) -> AccountPace:
-        if len(self._paces) >= _MOST:
-            key = next((key for key, pace in self._paces.items() if not pace.lowered), None)
-            del self._paces[key or next(iter(self._paces))]
+    def _make(self, route: Route, *, foreign: bool) -> AccountPace:
+        if foreign:
+            self._make_room()
         pace = AccountPace(route, self._clock, self._rates, self)
         lowered, at = self._recalled.pop(pace.name, (None, 0.0))
         if lowered is not None:
             pace.recall(_aged(lowered, self._clock.seconds() - at))
         return pace
+
+    def _make_room(self) -> None:
+        """Forget accounts that clients named and nobody uses, those with full limits first."""
+        while len(self._foreign) >= _MOST:
+            quiet = [key for key, pace in self._foreign.items() if not pace.lanes]
+            if not quiet:
+                break  # They are no more than the mails that wait.
+            full = (key for key in quiet if not self._foreign[key].lowered)
+            del self._foreign[next(full, quiet[0])]
+
+
+def _key(route: Route) -> _Key:
+    return route.host, route.port, route.user, route.account
 
 
 def _aged(lowered: Lowered, seconds: float) -> Lowered:

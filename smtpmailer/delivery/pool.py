@@ -43,7 +43,8 @@ class Pool:
 
     ``connect`` gives the connections of routes. Each mail that is submitted
     is told of once. Where connections are short, the route with the fewest gets the next one, then
-    the one whose mail is oldest. ``paces`` holds each account's limits, which lanes share.
+    the one whose mail is oldest. ``paces`` holds each account's limits, which lanes share. Routes
+    that clients named in mails have half of all connections at most: they can't starve the others.
     """
 
     _log = Logger()
@@ -67,10 +68,15 @@ class Pool:
         self.ended = listener.ended
         self.broke = listener.broke
         self._open = 0
+        # Those among them to routes that clients named, and how many these may be.
+        self._foreign = 0
+        self._most_foreign = max(1, limits.connections_in_all // 2)
         # By route without timeout; and each route that was asked for, as a short cut to that.
         self._lanes: dict[Route, Lane] = {}
         self._known: dict[Route, Lane] = {}
+        # Lanes that need a connection; those of routes that clients named may be very many.
         self._hungry: dict[Lane, None] = {}
+        self._foreign_hungry: dict[Lane, None] = {}
         self._plain: dict[tuple[str, int], float] = {}
         self._drained: list[Deferred[None]] = []
 
@@ -123,30 +129,38 @@ class Pool:
 
     def allows(self, lane: Lane) -> bool:
         """Count a connection more, if there may be one; see Owner."""
-        if self._open < self.limits.connections_in_all:
-            self._hungry.pop(lane, None)
+        hungry = self._foreign_hungry if lane.route.foreign else self._hungry
+        if self._open < self.limits.connections_in_all and not self._is_bounded(lane):
+            hungry.pop(lane, None)
             self._open += 1
+            self._foreign += lane.route.foreign
             return True
-        if lane not in self._hungry:
-            self._hungry[lane] = None
+        if lane not in hungry:
+            hungry[lane] = None
             for other in self._lanes.values():
-                if other is not lane and other.spare_one():
+                if other is not lane and self._helps(other, lane) and other.spare_one():
                     break
         return False
 
-    def freed(self) -> None:
+    def freed(self, lane: Lane) -> None:
         """Give the place of a closed connection to a lane in need; see Owner."""
         self._open -= 1
-        while self._hungry and self._open < self.limits.connections_in_all:
-            lane = min(self._hungry, key=_need)
-            del self._hungry[lane]
+        self._foreign -= lane.route.foreign
+        while self._open < self.limits.connections_in_all:
+            needy = self._needy(foreign=self._foreign < self._most_foreign)
+            if not needy:
+                break
+            lane = min(needy, key=_need)
+            self._hungry.pop(lane, None)
+            self._foreign_hungry.pop(lane, None)
             lane.serve()
 
     def claims(self, lane: Lane, carrier: Carrier) -> bool:
         """Whether other lanes need this session's place more; see Owner."""
-        if not self._hungry:
+        if not (self._hungry or self._foreign_hungry):
             return False
-        fewest = min((other.size for other in self._hungry if other is not lane), default=None)
+        needy = self._needy(foreign=lane.route.foreign or self._foreign < self._most_foreign)
+        fewest = min((other.size for other in needy if other is not lane), default=None)
         if fewest is None:
             return False
         if not lane.waiting or (fewest == 0 and carrier.carried >= _ROUND):
@@ -174,8 +188,12 @@ class Pool:
 
     def emptied(self, lane: Lane) -> None:
         """Forget a lane; see Owner."""
+        if self._lanes.get(lane.route) is not lane:
+            return  # It heard that before: who is told of a refused mail may send another one.
+        del self._lanes[lane.route]
         self._hungry.pop(lane, None)
-        self._lanes.pop(attrs.evolve(lane.route, timeout=0), None)
+        self._foreign_hungry.pop(lane, None)
+        self.paces.leave(lane.route)
         for route in [route for route, known in self._known.items() if known is lane]:
             del self._known[route]
         if not self._lanes:
@@ -184,12 +202,24 @@ class Pool:
             for waiting in drained:
                 waiting.callback(None)
 
+    def _needy(self, *, foreign: bool) -> list[Lane]:
+        """Give the lanes that need a connection, those of routes that clients named on demand."""
+        return [*self._hungry, *self._foreign_hungry] if foreign else [*self._hungry]
+
+    def _is_bounded(self, lane: Lane) -> bool:
+        """Whether a lane may have no connection more, though there were places left."""
+        return lane.route.foreign and self._foreign >= self._most_foreign
+
+    def _helps(self, other: Lane, lane: Lane) -> bool:
+        """Whether a lane could have the place of the other's connection."""
+        return other.route.foreign or not self._is_bounded(lane)
+
     def _lane(self, route: Route) -> Lane:
         key = attrs.evolve(route, timeout=0)
         lane = self._lanes.get(key)
         if lane is None:
             plain_until = self._plain.get((route.host, route.port), 0.0)
-            lane = self._lanes[key] = Lane(key, self, self.paces.of(route), plain_until)
+            lane = self._lanes[key] = Lane(key, self, self.paces.enter(key), plain_until)
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[route] = lane

@@ -46,7 +46,9 @@ class Reach:
     """The circuit breaker of each route.
 
     After some failures in a row one mail at a time tries to connect, with growing pauses in
-    between. A login that is refused is no failure: there was a server to refuse it.
+    between. A login that is refused is no failure: there was a server to refuse it. One at which
+    the server hangs up, or says nothing, tells nothing: the password may be wrong, and who has the
+    right one is not to suffer for it.
     """
 
     _log = Logger()
@@ -82,6 +84,7 @@ class Reach:
         elif (
             isinstance(error, SmtpLoginError)
             or not isinstance(error, RemoteError)
+            or error.at_login
             or route.timeout <= seconds < _FAIR
         ):
             self.untold(route)

@@ -27,6 +27,8 @@ __all__ = [
 MAX_REPLY_BYTES = 64 * 1024
 MAX_REPLY_LINES = 100
 MAX_TEXT = 1000
+#: So many characters are shown of a line that is no reply.
+_QUOTED = 200
 
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?=\s|$)")
@@ -152,9 +154,10 @@ class ReplyParser:
         """Whether a reply has begun that is not whole."""
         return bool(self._lines)
 
-    def quote(self, line: bytes) -> str:
-        """Give a line as text that may be shown."""
-        return clean_text(self._hide(line.decode("utf-8", "replace")))
+    def quote(self, line: bytes, most: int = MAX_TEXT) -> str:
+        """Give a line as text that may be shown, of at most so many characters."""
+        # Cut last: half a secret is not found.
+        return clean_text(self._hide(line.decode("utf-8", "replace")))[:most]
 
     def feed(self, line: bytes) -> SmtpReply | None:
         """Take a line without its CRLF; give the reply that it completes, if it does.
@@ -167,10 +170,11 @@ class ReplyParser:
             return SmtpReply(code, (line[4:],), self._hide)  # Nearly all are like that.
         match = _LINE.fullmatch(line)
         if match is None:
-            raise SmtpProtocolError(f"no SMTP reply: {self.quote(line[:200])}")
+            raise SmtpProtocolError(f"no SMTP reply: {self.quote(line, _QUOTED)}")
         digits, separator, text = match.groups()
         if self._lines and digits != self._code:
-            raise SmtpProtocolError(f"the code changes inside a reply: {self.quote(line[:200])}")
+            said = self.quote(line, _QUOTED)
+            raise SmtpProtocolError(f"the code changes inside a reply: {said}")
         self._bytes += len(line) + 2
         self._lines.append(text or b"")
         if len(self._lines) > MAX_REPLY_LINES or self._bytes > MAX_REPLY_BYTES:

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -72,6 +73,8 @@ class Sender:
         # In the order in which they came, which is that of their deadlines.
         self._under_way: dict[Errand, Deferred[DeliveryResult]] = {}
         self._alarm: Alarm | None = None
+        # The ends of those whose time began with another server.
+        self._ends: dict[Errand, IDelayedCall] = {}
         # What waits for its turn to be told.
         self._results: dict[Errand, Callable[[], None]] = {}
 
@@ -83,6 +86,9 @@ class Sender:
         if self._alarm is None:
             self._alarm = Alarm(self._reactor, self._deadline, self._too_late, _RECHECK)
             self._alarm.arm()
+        if mail.spent:
+            left = max(0.0, self._limit - mail.spent)
+            self._ends[errand] = self._reactor.callLater(left, self._end, errand)
         self._pool.submit(errand)
         return result
 
@@ -139,6 +145,9 @@ class Sender:
 
     def _take(self, errand: Errand) -> Deferred[DeliveryResult]:
         result = self._under_way.pop(errand)
+        end = self._ends.pop(errand, None)
+        if end is not None and end.active():
+            end.cancel()
         if not self._under_way and self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -149,13 +158,16 @@ class Sender:
         return None if oldest is None else oldest.since + self._limit
 
     def _too_late(self) -> None:
-        error = SmtpLostError(f"the delivery took longer than {self._limit:g} s")
         now = self._reactor.seconds()
         late = takewhile(lambda errand: errand.since + self._limit <= now, self._under_way)
         for errand in tuple(late):
             if errand in self._under_way:
-                errand.given_up = True
-                self._pool.give_up(errand, error)
+                self._end(errand)
+
+    def _end(self, errand: Errand) -> None:
+        errand.given_up = True
+        error = SmtpLostError(f"the delivery took longer than {self._limit:g} s")
+        self._pool.give_up(errand, error)
 
     def _tell(
         self,
@@ -164,15 +176,16 @@ class Sender:
         refused: Mapping[str, RecipientOutcome],
         deferred: Deferred[DeliveryResult],
     ) -> None:
-        route = errand.route
+        route, seconds = errand.route, self._reactor.seconds() - errand.since
         result = build_result(
             errand.mail.envelope.recipients,
             refused,
             verdict,
             server=f"{route.host}:{route.port}",
-            seconds=self._reactor.seconds() - errand.since,
+            seconds=seconds,
             earlier=errand.dialogue,
         )
-        if errand.given_up and result.untaken:
+        over = errand.given_up or seconds + errand.mail.spent >= self._limit
+        if over and result.untaken:
             result = attrs.evolve(result, untaken=False)  # There is no time for another server.
         deferred.callback(result)

@@ -383,6 +383,7 @@ class Session(ESMTPSender):
         """Keep the first error; before TLS it means that no TLS session came about."""
         if not self._established and isinstance(error, SmtpLostError | SmtpProtocolError):
             error = SmtpConnectError(str(error))
+        error.at_login = self._stage == "AUTH"
         self._error = error
 
     def _tell(self) -> None:

@@ -146,17 +146,20 @@ class Tokens:
 
     def _failed(self, failure: Failure, known: _Source) -> None:
         source = known.grant.source
+        error = failure.value
         if failure.check(defer.TimeoutError):
-            why = f"{source.name} gave no token within {FETCH_LIMIT:.0f} s"
-        elif isinstance(failure.value, TokenError):
-            why = str(failure.value)
-        else:
+            late = f"gave no token within {FETCH_LIMIT:.0f} s"
+            error = TokenError(f"{source.name} {late}", told=f"{source.told} {late}")
+        elif not isinstance(error, TokenError):
             self._log.failure("no access token from {source}", failure, source=source.name)
-            why = "no token, because of a fault of our own (see the log)"
-        known.fail(why, self._clock.seconds())
-        self._log.error("no access token from {source}: {why}", source=source.name, why=why)
+            error = TokenError("no token, because of a fault of our own (see the log)")
+        elif not source.token_endpoint:
+            # Who sends mails need not know of the paths and programs of this machine.
+            error = TokenError(str(error), told=f"{source.told} gives no token (see the log)")
+        known.fail(error.told, self._clock.seconds())
+        self._log.error("no access token from {source}: {why}", source=source.name, why=str(error))
         for waiter in self._end(known):
-            waiter.errback(TokenError(why))
+            waiter.errback(TokenError(error.told))
 
     @staticmethod
     def _end(known: _Source) -> list[Deferred[str]]:

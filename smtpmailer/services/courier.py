@@ -26,11 +26,16 @@ from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import MessageError
 from smtpmailer.interfaces import IAttachments, ISender, IThreads
 from smtpmailer.services.rendering import Renderer, Templates
+from smtpmailer.services.room import MemoryRoom
 
 __all__ = ["Courier", "MailDefaults", "Plan"]
 
 #: A message with more attached than this is put together away from the reactor thread.
 _LARGE_BYTES = 256 * 1024
+
+#: A file takes so often its size while its mail is built and sent: as it is, encoded, and within
+#: the message.
+_COPIES = 4
 
 
 @attrs.frozen(kw_only=True)
@@ -71,13 +76,18 @@ class Courier:
         sender: ISender,
         threads: IThreads,
         templates: Templates | None = None,
+        room: MemoryRoom | None = None,
     ) -> None:
-        """Use these parts; nothing is read or opened yet. Without templates no mail can use one."""
+        """Use these parts; nothing is read or opened yet. Without templates no mail can use one.
+
+        ``room`` bounds the memory of mails with files; without one nothing does.
+        """
         self._defaults = defaults
         self._renderer = Renderer(threads, templates)
         self._attachments = attachments
         self._sender = sender
         self._threads = threads
+        self._room = room or MemoryRoom(0)
 
     @returns_deferred
     async def deliver(
@@ -94,8 +104,20 @@ class Courier:
         routes = plan.routes or self.routes(request)
         request = await self.render(request)
         parts = request.attachments + request.embedded
-        files = await self._attachments.load(parts) if parts else ()
-        mail = await self._compose(request, files, stamp)
+        if not parts:
+            return await self._hand_over(await self._compose(request, (), stamp), routes, plan)
+        size = _COPIES * await self._attachments.check(parts)
+        await self._room.take(size)
+        try:
+            mail = await self._compose(request, await self._attachments.load(parts), stamp)
+            return await self._hand_over(mail, routes, plan)
+        finally:
+            self._room.give(size)
+
+    async def _hand_over(
+        self, mail: OutgoingMail, routes: tuple[Route, ...], plan: Plan
+    ) -> DeliveryResult:
+        """Send a mail to those whom the plan leaves."""
         left = tuple(r for r in mail.envelope.recipients if r not in plan.settled)
         if not left:
             return DeliveryResult(outcomes=())
@@ -141,11 +163,12 @@ class Courier:
     async def _send(
         self, mail: OutgoingMail, routes: tuple[Route, ...], plan: Plan
     ) -> DeliveryResult:
-        """Try one account after another."""
+        """Try one account after another; the delivery's limit is one for all of them."""
         results = []
         for index, route in enumerate(routes, 1):
             result = await self._sender.send(mail, route)
             results.append(result)
+            mail = attrs.evolve(mail, spent=mail.spent + result.seconds)
             if plan.tried is not None:
                 plan.tried(route, result)
             if not result.untaken or index == len(routes):

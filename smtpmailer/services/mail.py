@@ -19,7 +19,7 @@ from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import ClientError, RequestInvalidError, StoreError, TemplatesOffError
 from smtpmailer.interfaces import ICounters, IQueueStore
 from smtpmailer.services.counting import count_failure, count_result
-from smtpmailer.services.courier import Courier
+from smtpmailer.services.courier import Courier, Plan
 from smtpmailer.services.replies import delivery_detail
 from smtpmailer.services.telling import (
     attempt_fields,
@@ -83,11 +83,13 @@ class MailService:
         template and values don't fit together.
         """
         request = self._parser.accept(arguments.value, arguments.grant)
+        # Now: the account that it names may be gone by the time a template was read.
+        plan = Plan(routes=self._courier.routes(request))
         stamp = self._stamp()
         try:
             # Before, and not in, ``deliver``: what is queued after a failure is what was sent.
             request = await self._courier.render(request)
-            result = await self._courier.deliver(request, stamp)
+            result = await self._courier.deliver(request, stamp, plan)
         except TemplatesOffError as fault:
             return error(None, str(fault))
         except RequestInvalidError:

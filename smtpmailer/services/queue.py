@@ -41,6 +41,8 @@ _LIST = ListWords(
 _NOT_QUEUED = "failed to add mail to queue"
 _NOT_UPDATED = "unable to update queued mail"
 _SERVER = frozenset({"smtpHost", "smtpPort", "smtpEncryption", "smtpUser", "smtpPassword"})
+#: What tells where a mail's own login goes, and how safely.
+_PLACE = ("smtpHost", "smtpPort", "smtpEncryption")
 _NO_VALUES = "replaceContent goes with a template, and this mail has its text: add useTemplate"
 
 
@@ -151,8 +153,9 @@ class QueueService:
 
     async def _update(self, name: str, arguments: Arguments) -> Reply:
         mail = await self._read(name)
-        document: Mapping[str, Any] = _merged(readable(mail), arguments.content)
-        changes = arguments.content
+        stored, changes = readable(mail), arguments.content
+        self._tools.parser.check_stored(stored, arguments.grant)
+        document: Mapping[str, Any] = _merged(stored, changes)
         request = self._tools.parser.accept_changed(document, changes, arguments.grant)
         if request.template is None and "replaceContent" in arguments.content:
             return error(_NO_VALUES, _NOT_UPDATED)
@@ -247,8 +250,15 @@ def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     """Put changes over a mail.
 
     A new text replaces a template, an account the mail's own server, and the other way round.
+    A stored login goes nowhere but where it was meant for: whoever changes the server may not be
+    who knows it.
     """
     merged = {**document, **changes}
+    moved = any(merged.get(field) != document.get(field) for field in _PLACE)
+    if moved and "smtpPassword" not in changes:
+        merged.pop("smtpPassword", None)
+        if "smtpUser" not in changes:
+            merged.pop("smtpUser", None)
     if "account" in changes and not changes.keys() & _SERVER:
         for field in _SERVER:
             merged.pop(field, None)

@@ -73,8 +73,8 @@ class Attachments:
         """Read all parts (see IAttachments); AttachmentError also when they exceed the limit."""
         return self._threads.run(lambda: self._load(parts))
 
-    def check(self, parts: tuple[FilePart, ...]) -> Deferred[None]:
-        """Fire with None when ``load`` would work now (see IAttachments)."""
+    def check(self, parts: tuple[FilePart, ...]) -> Deferred[int]:
+        """Fire with the size of all when ``load`` would work now (see IAttachments)."""
         return self._threads.run(lambda: self._check(parts))
 
     def _load(self, parts: tuple[FilePart, ...]) -> tuple[LoadedFile, ...]:
@@ -87,28 +87,32 @@ class Attachments:
             loaded.append(LoadedFile(part=part, content=content))
         return tuple(loaded)
 
-    def _check(self, parts: tuple[FilePart, ...]) -> None:
+    def _check(self, parts: tuple[FilePart, ...]) -> int:
         """Open and measure the files, in a thread."""
         left = self._limit_bytes
+        total = 0
         for part in parts:
             with self._opened(part.path, left) as file:
-                left -= base64_size(os.fstat(file.fileno()).st_size)
+                size = os.fstat(file.fileno()).st_size
+            left -= base64_size(size)
+            total += size
+        return total
 
     def _read(self, path: str, left: int) -> bytes:
         """Read one file of at most ``left`` bytes in base64."""
-        pieces: list[bytes] = []
-        size = 0
         with self._opened(path, left) as file:
             try:
-                while piece := file.read(_PIECE):
-                    pieces.append(piece)
-                    size += len(piece)
-                    # It may have grown since it was measured.
-                    if base64_size(size) > left:
-                        raise self._too_large(path)
+                # In one piece, and one byte more: it may have grown since it was measured.
+                content = file.read(os.fstat(file.fileno()).st_size + 1)
+                rest = file.read(_PIECE)
+                while rest and base64_size(len(content)) <= left:
+                    content += rest
+                    rest = file.read(_PIECE)
             except OSError as error:
                 raise AttachmentError(path, _reason(error)) from error
-        return b"".join(pieces)
+        if base64_size(len(content)) > left:
+            raise self._too_large(path)
+        return content
 
     @contextmanager
     def _opened(self, path: str, left: int) -> Iterator[BinaryIO]:

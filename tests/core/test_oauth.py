@@ -70,12 +70,18 @@ class AnswerTests(SynchronousTestCase):
         return str(error)
 
     def test_a_token_is_given_with_its_life(self) -> None:
-        for said, life in ((3600, 3600), ("3600", 3600), (1.5, 1.5), (10**12, 31_536_000)):
+        for said, life in (
+            (3600, 3600),
+            ("3600", 3600),
+            (1.5, 1.5),
+            (10**12, 31_536_000),
+            ("1e400", 31_536_000),
+        ):
             token, _ = self.read(_answer(expires_in=said))
             self.assertEqual(token, Token(text="abc", life=life))
 
     def test_without_a_life_that_makes_sense_it_is_a_short_one(self) -> None:
-        senseless: tuple[Any, ...] = (None, 0, -5, "soon", [], {}, True, "nan")
+        senseless: tuple[Any, ...] = (None, 0, -5, "soon", [], {}, True, "nan", 10**400)
         for said in senseless:
             self.assertEqual(self.read(_answer(expires_in=said))[0].life, USUAL_LIFE, said)
         self.assertEqual(self.read(_answer())[0].life, USUAL_LIFE)
@@ -118,6 +124,23 @@ class AnswerTests(SynchronousTestCase):
     def test_any_answer_is_a_token_or_a_refusal(self, body: bytes, status: int) -> None:
         with self.assertRaises(TokenError):
             self.read(body, status)
+
+    def test_a_token_that_came_with_a_fault_is_not_shown(self) -> None:
+        told = _answer(
+            error="no", error_description="for a/b+c and a%2Fb%2Bc", access_token="a/b+c"
+        )
+        self.assertIn("no: for *** and ***", self.refused(told, 400))
+        self.assertIn("of the kind '***'", self.refused(_answer(token_type="abc")))
+        renewed = _answer(token_type="x second", refresh_token="second")
+        self.assertIn("of the kind 'x ***'", self.refused(renewed))
+
+    def test_secrets_are_known_as_forms_have_them_too(self) -> None:
+        source = attrs.evolve(_SOURCE, client_secret="a/b c", refresh_token="1//r")
+        grant = TokenGrant(source=source, refresh_token="2//r")
+        expected = {"a/b c", "a%2Fb+c", "a%2fb+c", "a/b%20c", "a%2Fb%20c", "a%2fb%20c"}
+        expected |= {form for n in "12" for form in (f"{n}//r", f"{n}%2F%2Fr", f"{n}%2f%2fr")}
+        self.assertEqual(set(grant.secrets), expected)
+        self.assertEqual(TokenGrant.of(OAuth2(token_endpoint="https://x.test")).secrets, ())
 
     def test_secrets_are_not_shown(self) -> None:
         shown = repr((_SOURCE, TokenGrant.of(_SOURCE), self.read(_answer())))

@@ -35,6 +35,14 @@ class RouteForTests(SynchronousTestCase):
     def test_a_mail_without_fields_takes_the_configured_route(self) -> None:
         self.assertEqual(routed(), DEFAULT)
 
+    def test_a_route_is_foreign_when_a_mail_names_another_than_the_configured_one(self) -> None:
+        self.assertFalse(routed().foreign)
+        self.assertFalse(routed(timeout=7, port=DEFAULT.port, user="user").foreign)
+        itself: dict[str, Any] = {"host": DEFAULT.host, "user": "user", "password": "secret"}
+        self.assertFalse(routed(**itself).foreign)
+        for name, value in {"password": "other", "port": 25, "host": "other.test"}.items():
+            self.assertTrue(routed(**(itself | {name: value})).foreign, name)
+
     def test_an_own_host_never_receives_the_configured_credentials(self) -> None:
         for host in ("other.example.test", DEFAULT.host):
             route = routed(host=host)

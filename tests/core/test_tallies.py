@@ -118,6 +118,15 @@ class RateTests(SynchronousTestCase):
             now += pause
             self.assertEqual(rates.take("key", rate, now), bucket.take(now))
 
+    def test_names_that_anybody_makes_up_push_out_no_others(self) -> None:
+        aside = self.rates.aside()
+        self.assertTrue(self.rates.take("quiet", 1, 0.0))
+        self.assertTrue(aside.take("quiet", 1, 0.0), "it is another one there")
+        for number in range(6000):
+            self.assertTrue(aside.take(str(number), 1, 1.0))
+        self.assertFalse(self.rates.take("quiet", 1, 1.0))
+        self.assertFalse(self.other.aside().take("5999", 1, 1.0), "all processes share it")
+
     def test_of_very_many_keys_the_quietest_begins_anew(self) -> None:
         self.assertTrue(self.rates.take("busy", 1, 0.0))
         for number in range(4000):

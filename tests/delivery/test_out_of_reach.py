@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 import attrs
@@ -13,9 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.breaker import THRESHOLD
 from smtpmailer.core.model import Encryption, Outcome, OutgoingMail
+from smtpmailer.core.rates import Rate
+from smtpmailer.delivery.limits import PoolLimits
 from smtpmailer.delivery.reach import FIRST, LONGEST
 from tests.delivery.hostile import mail, plain_route, says
-from tests.delivery.network import Network, StrictServer
+from tests.delivery.network import Network, StrictServer, hold
 
 DELIVERED, TEMPORARY = Outcome.DELIVERED, Outcome.TEMPORARY
 
@@ -23,6 +26,16 @@ DELIVERED, TEMPORARY = Outcome.DELIVERED, Outcome.TEMPORARY
 def queued() -> OutgoingMail:
     """Make a mail of the queue."""
     return attrs.evolve(mail(), before_dot=lambda _: succeed(None))
+
+
+def hang_up(server: Any) -> None:
+    """Close without a word."""
+    server.transport.loseConnection()
+
+
+def nonsense(server: Any) -> None:
+    """Say what is no reply."""
+    server.reply("what?")
 
 
 class ReachCase(SynchronousTestCase):
@@ -151,6 +164,89 @@ class BreakerTests(ReachCase):
         self.network.deliver()
         self.assertEqual(self.network.outcomes[-1], DELIVERED)
 
+    def test_while_one_tries_a_mail_with_another_password_does_not(self) -> None:
+        self.lose()
+        self.network.advance(FIRST)
+        self.network.deaf = True
+        self.network.deliver()
+        for number in range(3):
+            self.network.send(route=plain_route(password=str(number)))
+            self.network.settle()
+        self.assertEqual(len(self.network.reactor.tcpClients), 1)
+        self.assertEqual(len(self.network.results), THRESHOLD + 3)
+
+    def test_a_mail_whose_turn_would_come_too_late_is_not_the_one_that_tries(self) -> None:
+        limits = PoolLimits(rate=Rate.parse("1/h"))
+        self.network = Network(limits=limits, limit=100)
+        self.network.refusing = True
+        self.lose()
+        paces = self.network.sender.paces
+        self.assertTrue(paces.of(plain_route()).take())
+        self.network.advance(FIRST)
+        self.network.deliver()
+        self.assertIn("its turn would come in", self.last_reply())
+        self.network.refusing = False
+        self.network.advance(4000)
+        self.network.deliver()
+        self.assertEqual(self.network.outcomes[-1], DELIVERED)
+
+
+class LeftoverTests(SynchronousTestCase):
+    """A mail that is refused on arrival leaves nothing behind."""
+
+    def network(self, *, refusing: bool = False) -> Network:
+        network = Network(limits=PoolLimits(rate=Rate.parse("1/h"), idle_seconds=0.0), limit=100)
+        network.refusing = refusing
+        return network
+
+    def assert_nothing_left(self, network: Network) -> None:
+        self.assertEqual(network.sender._pool._lanes, {})
+        self.assertEqual(network.sender._pool._known, {})
+        self.successResultOf(network.sender.drain())
+
+    def test_when_its_server_is_out_of_reach(self) -> None:
+        network = self.network(refusing=True)
+        for _ in range(THRESHOLD):
+            network.deliver()
+        for number in range(20):
+            network.send(route=plain_route(password=str(number)))
+        network.settle()
+        self.assertEqual(network.refused, THRESHOLD)
+        self.assert_nothing_left(network)
+
+    def test_when_its_turn_would_come_too_late(self) -> None:
+        network = self.network()
+        network.deliver()
+        network.deliver()
+        self.assertIn("its turn would come in", network.results[-1].outcomes[0].reply)
+        self.assert_nothing_left(network)
+
+    def test_when_it_is_one_of_the_queue_and_the_service_stops(self) -> None:
+        network = self.network()
+        network.sender.paces.of(plain_route()).take()
+        network.sender.hurry()
+        network.deliver(queued())
+        self.assertEqual(network.results[-1].again_in, 0)
+        self.assert_nothing_left(network)
+
+    def test_what_is_sent_from_a_result_is_not_lost(self) -> None:
+        network = self.network()
+        network.deliver()
+        waiting = network.send(queued())
+
+        def again(_: object) -> None:
+            network.send()
+            network.send(queued())
+
+        waiting.addCallback(again)
+        waiting.cancel()
+        self.assertEqual(len(network.sender._pool._lanes), 1)
+        drained = network.sender.drain()
+        self.assertNoResult(drained)
+        network.advance(101)
+        self.successResultOf(drained)
+        self.assert_nothing_left(network)
+
 
 class KindTests(ReachCase):
     """What is a failure, and whose."""
@@ -198,6 +294,32 @@ class KindTests(ReachCase):
         self.network.refusing = False
         self.lose(3 * THRESHOLD, user="user", password="x")
         self.assertFalse(self.is_shut(user="user", password="x"))
+
+    def test_a_login_at_which_the_server_hangs_up_or_says_nothing_is_none(self) -> None:
+        """Else one client's wrong password would shut out all who have the right one."""
+        self.network.refusing = False
+        offers = ("AUTH PLAIN",)
+        for what, fault in {
+            "hangs up": hang_up,
+            "says nothing": hold,
+            "nonsense": nonsense,
+        }.items():
+            self.network.make = partial(StrictServer, {"AUTH": fault}, extensions=offers)
+            login = {"user": f"user {what}", "password": "wrong"}
+            for _ in range(THRESHOLD):
+                self.lose(1, **login)
+                if what == "says nothing":
+                    self.network.advance(60)
+            self.network.make = partial(StrictServer, extensions=offers)
+            self.network.send(route=plain_route(**(login | {"password": "right"})))
+            self.network.settle()
+            self.assertEqual(self.network.outcomes[-1], DELIVERED, what)
+
+    def test_a_server_that_hangs_up_before_the_login_is_one(self) -> None:
+        self.network.refusing = False
+        self.network.make = partial(StrictServer, {"EHLO": hang_up})
+        self.lose(user="user", password="x")
+        self.assertTrue(self.is_shut(user="user", password="x"))
 
     def test_a_mail_that_is_in_a_great_hurry_proves_nothing(self) -> None:
         self.network.refusing, self.network.deaf = False, True

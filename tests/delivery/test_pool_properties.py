@@ -164,7 +164,8 @@ class OneFaultASessionTests(SynchronousTestCase):
         sendings = []
         for number, one in enumerate(mails):
             message = build(number, one)
-            route = plain_route(host=f"192.0.2.{number % routes + 1}")
+            place = number % routes
+            route = plain_route(host=f"192.0.2.{place + 1}", foreign=place == 1)
             sending = network.send(message, route)
             sending.addCallback(partial(results.setdefault, message))
             sendings.append(sending)

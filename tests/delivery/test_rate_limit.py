@@ -16,8 +16,8 @@ from smtpmailer.core.tallies import own_rates
 from smtpmailer.delivery.limits import PoolLimits
 from smtpmailer.delivery.pool import HURRY
 from smtpmailer.delivery.sender import Sender
-from tests.delivery.hostile import mail, plain_route
-from tests.delivery.network import OFFERS, Network, StrictServer
+from tests.delivery.hostile import mail, plain_route, says
+from tests.delivery.network import OFFERS, Network, StrictServer, hold
 
 DELIVERED, TEMPORARY = Outcome.DELIVERED, Outcome.TEMPORARY
 
@@ -211,6 +211,19 @@ class DeadlineTests(RateCase):
         last = network.results[-1]
         self.assertEqual((last.again_in, last.reached, last.untaken), (0, True, False))
         self.assertEqual(len(network.mails), 1)
+
+    def test_one_that_comes_from_a_session_was_tried(self) -> None:
+        """It had its turn, and may have been marked."""
+        network = self.network("20/m", pool={"connections": 1})
+        network.send()
+        network.settle()
+        network.servers[0].faults |= {"MAIL": says("421 4.3.2 bye"), "QUIT": hold}
+        sending = network.send(queued())
+        network.settle()
+        sending.cancel()
+        last = self.successResultOf(sending)
+        self.assertEqual((len(network.servers), network.outcomes), (1, [DELIVERED, TEMPORARY]))
+        self.assertEqual((last.again_in, last.untaken), (None, False))
 
     def test_who_is_in_a_hurry_gets_mails_back_whose_turn_is_not_near(self) -> None:
         network = self.network("20/m")

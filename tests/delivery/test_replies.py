@@ -114,6 +114,18 @@ class ReplyParserTests(SynchronousTestCase):
             parse(b"hunter22", secrets=("hunter22",))
         self.assertNotIn("hunter22", str(caught.exception))
 
+    def test_a_secret_that_is_cut_off_is_hidden_before(self) -> None:
+        secret = "T0ken" * 100
+        for lines in ((b"hello " + secret.encode(),), (b"250-a", b"251 " + secret.encode())):
+            with self.assertRaises(SmtpProtocolError) as caught:
+                parse(*lines, secrets=(secret,))
+            self.assertTrue(str(caught.exception).endswith("***"), str(caught.exception))
+
+    def test_little_is_shown_of_a_line_that_is_no_reply(self) -> None:
+        with self.assertRaises(SmtpProtocolError) as caught:
+            parse(b"x" * 1000)
+        self.assertEqual(str(caught.exception), f"no SMTP reply: {'x' * 200}")
+
     @QUICK
     @given(st.binary(max_size=3000))
     def test_no_line_yields_anything_but_a_safe_reply_or_an_error(self, line: bytes) -> None:

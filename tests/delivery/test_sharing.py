@@ -131,6 +131,53 @@ class SharingTests(SynchronousTestCase):
         hosts = Counter(server.host for server in network.open)
         self.assertEqual(hosts, {first.host: 2, second.host: 2})
 
+    def tarpit(self, network: Network, routes: int = 30) -> None:
+        """Send to servers that clients named, and that answer nothing."""
+        network.make = lambda: StrictServer({"MAIL": hold})
+        for number in range(routes):
+            network.send(route=plain_route(host=f"198.51.100.{number}", foreign=True))
+        network.settle()
+        network.make = StrictServer
+
+    def test_routes_that_clients_name_have_half_of_all_connections_at_most(self) -> None:
+        network = Network(limits=PoolLimits(connections_in_all=20))
+        self.tarpit(network)
+        self.assertEqual(len(network.open), 10)
+        for route in self.routes(12):
+            network.send(route=route)
+        network.settle()
+        self.assertEqual(network.outcomes, [DELIVERED] * 12)
+        self.assertEqual((len(network.open), network.most), (20, 20))
+
+    def test_they_take_turns_with_each_other(self) -> None:
+        network = Network(limits=PoolLimits(connections_in_all=4))
+        self.tarpit(network, 5)
+        for _ in range(2):
+            network.open[0].transport.abortConnection()
+            network.settle()
+        self.assertEqual(network.outcomes.count(DELIVERED), 3)
+        for number in range(5, 9):
+            network.send(route=plain_route(host=f"198.51.100.{number}", foreign=True))
+        for server in tuple(network.open):
+            server.transport.abortConnection()
+        network.settle()
+        self.assertEqual(network.outcomes.count(DELIVERED), 7)
+        self.assertEqual(network.most, 2)
+
+    def test_sessions_whose_place_they_could_not_have_are_left_alone(self) -> None:
+        network = Network(limits=PoolLimits(connections_in_all=4))
+        network.deliver()
+        self.tarpit(network, 3)
+        self.assertEqual(len(network.open), 3)
+        network.deliver()
+        self.assertEqual((network.outcomes, len(network.servers)), ([DELIVERED] * 2, 3))
+
+    def test_one_connection_they_always_have(self) -> None:
+        network = Network(limits=PoolLimits(connections_in_all=1))
+        network.send(route=plain_route(foreign=True))
+        network.settle()
+        self.assertEqual(network.outcomes, [DELIVERED])
+
     def test_more_routes_than_connections_take_turns(self) -> None:
         routes = self.routes(5)
         network = Network(

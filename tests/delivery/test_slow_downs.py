@@ -71,6 +71,19 @@ class AnswerTests(SlowDownCase):
         self.assertFalse(self.lowered_by(make, mail(*names)))
         self.assertIn(DELIVERED, self.network.outcomes)
 
+    def test_recipients_that_the_server_refuses_change_nothing(self) -> None:
+        def make() -> StrictServer:
+            server = StrictServer()
+            server.rcpt_replies = {
+                "a@x.example": "454 4.7.1 <a@x.example>: Relay access denied",
+                "b@x.example": "450 4.7.1 <b@x.example>: Recipient address rejected",
+            }
+            return server
+
+        self.assertFalse(self.lowered_by(make, mail("a@x.example"), mail("b@x.example")))
+        self.assertFalse(self.lowered_by(make, mail("a@x.example", "b@x.example", "c@x.example")))
+        self.assertEqual(self.network.outcomes, [TEMPORARY, TEMPORARY, DELIVERED])
+
     def test_a_recipient_of_whom_there_are_too_many_does(self) -> None:
         def make() -> StrictServer:
             server = StrictServer()
@@ -285,7 +298,57 @@ class ReportTests(SlowDownCase):
         network = self.build()
         kept = network.sender.paces.of(plain_route())
         kept.slow_down(1, "451 4.7.0 slow down")
-        for number in range(1100):
-            network.sender.paces.of(plain_route(user=str(number)))
-        self.assertEqual(len(list(network.sender.paces)), 1000)
+        lowered = network.sender.paces.of(plain_route(user="lowered", foreign=True))
+        lowered.slow_down(1, "451 4.7.0 slow down")
+        self.make_up(1100)
+        paces = list(network.sender.paces)
+        self.assertEqual(len(paces), 1001)
+        self.assertIn(lowered, paces)
         self.assertIs(self.pace, kept)
+
+    def make_up(self, number: int) -> None:
+        """Name so many accounts in mails."""
+        for each in range(number):
+            self.network.sender.paces.of(plain_route(user=str(each), foreign=True))
+
+    def test_they_push_out_none_that_is_configured(self) -> None:
+        network = self.build(rate=Rate.parse("100/h"))
+        kept = self.pace
+        self.make_up(1100)
+        network.sender.use_rate(Rate.parse("10/h"))
+        self.assertAlmostEqual((kept.rate or 0) * 3600, 10)
+        kept.slow_down(1, SLOWER)
+        self.assertIn(kept.name, network.sender.paces.remember())
+        self.assertIs(self.pace, kept)
+
+    def test_they_push_out_none_that_has_mails_or_sessions(self) -> None:
+        network = self.build(rate=Rate.parse("1/h"), idle_seconds=30.0)
+        route = plain_route(user="", host="192.0.2.9", foreign=True)
+        network.send(route=route)
+        network.settle()
+        (busy,) = network.sender.paces
+        self.make_up(1100)
+        self.assertIn(busy, list(network.sender.paces))
+        network.advance(31)
+        self.assertEqual(busy.lanes, 0)
+        self.make_up(1100)
+        self.assertNotIn(busy, list(network.sender.paces))
+
+    def test_their_mails_do_not_make_those_of_others_be_forgotten(self) -> None:
+        network = self.build(rate=Rate.parse("100/h"))
+        while self.pace.take():
+            pass
+        for number in range(6000):
+            network.reactor.advance(1e-6)
+            network.sender.paces.of(plain_route(user=str(number), foreign=True)).take()
+        self.assertFalse(self.pace.take())
+
+    def test_an_account_is_one_though_a_mail_names_it(self) -> None:
+        network = self.build(rate=Rate.parse("1/h"))
+        paces = network.sender.paces
+        named = paces.of(plain_route(foreign=True))
+        self.assertTrue(named.take())
+        named.slow_down(1, SLOWER)
+        self.assertIs(self.pace, named)
+        self.assertIs(paces.of(plain_route(foreign=True)), named)
+        self.assertEqual(len(list(paces)), 1)

@@ -172,7 +172,32 @@ class FailureTests(TokensCase):
         waiting = self.tokens.token(_SOURCE)
         self.clock.advance(FETCH_LIMIT)
         said = str(self.failureResultOf(waiting, TokenError).value)
-        self.assertEqual(said, "login.test, client c gave no token within 30 s")
+        self.assertEqual(said, "the token server login.test gave no token within 30 s")
+
+    def test_clients_learn_of_no_path_and_no_program(self) -> None:
+        command = OAuth2(token_command=("/opt/secret/tool", "-x"))
+        for source, word in ((_FILE, "file"), (command, "command")):
+            told = f"the token {word} gives no token (see the log)"
+            waiting = self.tokens.token(source)
+            with capturedLogs() as logs:
+                self.refuse(f"{source.name} is empty")
+            self.assertIn(f"{source.name} is empty", formatEvent(logs[0]))
+            self.assertEqual(str(self.failureResultOf(waiting, TokenError).value), told)
+            again = self.failureResultOf(self.tokens.token(source), TokenError)
+            self.assertEqual(str(again.value), f"{told} (asked again in 5 s)")
+            self.clock.advance(5)
+            waiting = self.tokens.token(source)
+            self.clock.advance(FETCH_LIMIT)
+            self.asking.clear()
+            late = str(self.failureResultOf(waiting, TokenError).value)
+            self.assertEqual(late, f"the token {word} gave no token within 30 s")
+
+    def test_what_a_failure_holds_back_from_clients_is_in_the_log(self) -> None:
+        waiting = self.tokens.token(_SOURCE)
+        with capturedLogs() as logs:
+            self.asking.pop(0).errback(TokenError("cannot read /ca.pem", told="no certificates"))
+        self.assertIn("cannot read /ca.pem", formatEvent(logs[0]))
+        self.assertEqual(str(self.failureResultOf(waiting, TokenError).value), "no certificates")
 
     def test_a_fault_of_our_own_is_logged_and_told_without_its_words(self) -> None:
         waiting = self.tokens.token(_SOURCE)

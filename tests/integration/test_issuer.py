@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from smtpmailer.core.oauth import OAuth2, Token, TokenGrant
 from smtpmailer.coroutines import returns_deferred
+from smtpmailer.delivery import issuer
 from smtpmailer.delivery.issuer import Issuer
 from smtpmailer.delivery.tls import ClientTls
 from smtpmailer.errors import TokenError
@@ -159,6 +160,20 @@ class ServerTests(IssuerCase):
         self.assertEqual(str(failed), "the token server 127.0.0.1: no answer in time")
         await self.rest()
 
+    def test_a_server_that_does_not_hear_of_the_end_is_left(self) -> Deferred[None]:
+        self.page.answer = lambda _: None
+        self.page.begin = b" " * 2**17
+        return self._leave()
+
+    @returns_deferred
+    async def _leave(self) -> None:
+        refused = self.refuses(self.source(), "its answer is over 65536 bytes")
+        try:
+            await refused.addTimeout(5, _reactor)
+        finally:
+            for transport in self.page.silent:
+                transport.abortConnection()
+
     def test_a_server_that_is_not_trusted_is_told_nothing(self) -> Deferred[None]:
         said = ("the token server 127.0.0.1: the certificate's", " (SMTP_CA_FILE, caFile)")
         return self.refuses(self.source(ca_file=""), *said).addCallback(self.not_asked)
@@ -174,6 +189,15 @@ class ServerTests(IssuerCase):
 
     def test_a_trust_file_that_can_not_be_used_is_named(self) -> Deferred[str]:
         return self.refuses(self.source(ca_file="/missing.pem"), "cannot read /missing.pem")
+
+    def test_clients_do_not_learn_where_a_trust_file_is(self) -> Deferred[None]:
+        return self._tells("the token server 127.0.0.1: its certificate can't be verified")
+
+    @returns_deferred
+    async def _tells(self, words: str) -> None:
+        asked = self.issuer.fetch(TokenGrant.of(self.source(ca_file="/missing.pem")))
+        error: Any = await self.assertFailure(asked, TokenError)
+        self.assertEqual(error.told, f"{words} (see the log)")
 
 
 class CommandTests(IssuerCase):
@@ -215,11 +239,39 @@ class CommandTests(IssuerCase):
         said = "there is no program no-such-program to get a token from"
         return self.refuses(OAuth2(token_command=("no-such-program",)), said)
 
+    def test_what_it_leaves_behind_does_not_keep_its_token_back(self) -> Deferred[None]:
+        self.patch(issuer, "_REST_LIMIT", 0.1)
+        source = OAuth2(token_command=("/bin/sh", "-c", "echo abc; sleep 3 & exit 0"))
+        given = self.gives(source, Token(text="abc"))
+        return given.addTimeout(2.5, _reactor)
+
+    def test_what_it_has_started_ends_with_it(self) -> Deferred[None]:
+        return self._end_all(f"sleep 60 & echo $! > {self.folder}/pid; wait")
+
+    @returns_deferred
+    async def _end_all(self, script: str) -> None:
+        asked = self.issuer.fetch(TokenGrant.of(OAuth2(token_command=("/bin/sh", "-c", script))))
+        while not (child := _read(self.folder / "pid")).endswith("\n"):
+            await deferLater(_reactor, 0.01)
+        asked.cancel()
+        await self.assertFailure(asked, CancelledError)
+        while "Z" not in (status := _read(Path("/proc", child.strip(), "stat"))) and status:
+            await deferLater(_reactor, 0.01)
+        await self.rest()
+
     def test_who_does_not_wait_for_it_ends_it(self) -> Deferred[None]:
         asked = self.issuer.fetch(TokenGrant.of(self.command("import time; time.sleep(60)")))
         asked.cancel()
         ended = self.assertFailure(asked, CancelledError)
         return ended.addCallback(lambda _: self.rest())
+
+
+def _read(path: Path) -> str:
+    """Give what a file holds that may not be there."""
+    try:
+        return path.read_text("ascii")
+    except OSError:
+        return ""
 
 
 class FileTests(IssuerCase):

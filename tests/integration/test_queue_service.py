@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -11,8 +12,8 @@ from click.testing import CliRunner
 from smtpmailer.cli.main import main
 from smtpmailer.core.names import due_of, unique_of
 from smtpmailer.core.settings import OPTIONS
-from tests.integration.queue_service import QueueServiceCase, arrivals, mail
-from tests.integration.service import Service, until
+from tests.integration.queue_service import QueueServiceCase, ShiftedService, arrivals, mail
+from tests.integration.service import DEADLINE, Service, until
 
 _LATER, _NEVER = "450 4.2.0 later", "550 5.1.1 never"
 _A, _B, _C = ("a@example.org", "b@example.org", "c@example.org")
@@ -141,6 +142,44 @@ class RestartTests(QueueServiceCase):
         self.await_end()
         self.assertFalse(aside.exists())
         self.assertEqual(arrivals(self.smtp), {(unique_of(name), "user@example.org"): 1})
+
+
+class StopTests(QueueServiceCase):
+    """A delivery that outlasts the time which it has when the service stops."""
+
+    service_class = ShiftedService
+
+    def stop_amid(self, service: Service, name: str) -> None:
+        """Stop the service, which gives the delivery a second and keeps the mail."""
+        service.terminate()
+        self.assertEqual(service.ended(), 0)
+        kept = (*self.place.names(self.place.waiting), *self.place.names(self.place.claimed))
+        self.assertEqual([unique_of(each) for each in kept], [unique_of(name)])
+
+    def test_a_mail_that_was_not_handed_over_is_sent_after_the_next_start(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            service = self.running(MAILER_STOP_TIMEOUT=1, SMTP_PORT=port)
+            (name,) = self.enqueue(service, mail())
+            silent.settimeout(DEADLINE)
+            session, _ = silent.accept()
+            with session:
+                self.stop_amid(service, name)
+        self.running(**_SOON)
+        self.await_mails(name)
+        self.await_end()
+        self.assertEqual(arrivals(self.smtp), {(unique_of(name), "user@example.org"): 1})
+
+    def test_one_of_which_nobody_knows_is_sent_after_the_next_start_too(self) -> None:
+        service = self.running(MAILER_STOP_TIMEOUT=1)
+        self.smtp.hold()
+        (name,) = self.enqueue(service, mail())
+        until("the server has the mail", lambda: self.smtp.waiting)
+        self.stop_amid(service, name)
+        self.smtp.release()
+        self.await_owner(service.start_again().ready())
+        self.send_doubtful(service)
+        self.assertEqual(arrivals(self.smtp)[unique_of(name), "user@example.org"], 2)
 
 
 class HoldTests(QueueServiceCase):

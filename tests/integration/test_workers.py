@@ -245,12 +245,36 @@ class SharingTests(WorkerCase):
 
     def key_file(self, name: str, mails_per_minute: int) -> str:
         """Write a file of keys with one, whose password is ``word``."""
-        hashed = bcrypt.hashpw(b"word", bcrypt.gensalt(4)).decode("ascii")
-        key = {"name": name, "hash": hashed, "mailsPerMinute": mails_per_minute}
         path = Path(self.mktemp()).absolute()
         path.touch(mode=0o600)
-        path.write_text(json.dumps([key]), "utf-8")
+        self.write_key(str(path), b"word", name=name, mailsPerMinute=mails_per_minute)
         return str(path)
+
+    def write_key(self, path: str, password: bytes, **key: object) -> None:
+        hashed = bcrypt.hashpw(password, bcrypt.gensalt(4)).decode("ascii")
+        Path(path).write_text(json.dumps([key | {"hash": hashed}]), "utf-8")
+
+    def test_a_password_that_was_taken_away_is_refused_by_all(self) -> None:
+        """Also by those that have checked it before, and remember that it was right."""
+        keys = self.key_file("client", mails_per_minute=100)
+        service = self.running(MAILER_AUTH=True, MAILER_KEYS_FILE=keys)
+        connections = [service.connect() for _ in range(4)]
+        for connection in connections:
+            self.addCleanup(connection.close)
+            for _ in range(2):
+                self.assertEqual(self.ping(connection, "word"), _PONG)
+        spread = Counter(each["process"] for each in service.command("connections"))
+        self.assertEqual(spread, {"worker-1": 2, "worker-2": 2})
+        self.write_key(keys, b"new", name="client")
+        service.hang_up()
+        until("all know", lambda: service.output().count("MAILER_KEYS_FILE read again") >= 2)
+        for connection in connections:
+            self.assertEqual(self.ping(connection, "word"), "unauthorized request")
+        for connection in connections:
+            self.assertEqual(self.ping(connection, "new"), _PONG)
+
+    def ping(self, connection: socket.socket, password: str) -> str:
+        return str(self.say(connection, {"ping": 1, "auth": f"client:{password}"})["message"])
 
     def test_a_template_is_there_for_every_worker_at_once(self) -> None:
         service = self.running(

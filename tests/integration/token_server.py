@@ -19,7 +19,11 @@ __all__ = ["TokenPage", "TokenThread", "token_site"]
 
 
 class TokenPage(Resource):
-    """Answers with ``status`` and ``answer``, unless that is None; ``asked`` keeps the forms."""
+    """Answers with ``status`` and ``answer``, unless that is None; ``asked`` keeps the forms.
+
+    With ``begin`` it then writes that as the beginning of an answer, reads nothing any more, and
+    puts the connection's transport into ``silent``.
+    """
 
     isLeaf = True  # noqa: N815 - Twisted's
 
@@ -28,6 +32,8 @@ class TokenPage(Resource):
         self.asked: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.status = 200
+        self.begin = b""
+        self.silent: list[Any] = []
         self.answer: Callable[[int], Any] = lambda number: {
             "access_token": f"token-{number}",
             "token_type": "Bearer",
@@ -42,6 +48,11 @@ class TokenPage(Resource):
         request.setResponseCode(self.status)
         answer = self.answer(len(self.asked))
         if answer is None:
+            if self.begin:
+                request.setHeader(b"content-length", b"%d" % (2 * len(self.begin)))
+                request.write(self.begin)
+                request.channel.transport.pauseProducing()
+                self.silent.append(request.channel.transport)
             return NOT_DONE_YET
         return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
 

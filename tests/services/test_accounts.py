@@ -6,18 +6,24 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from smtpmailer.core.accounts import Account, Accounts
 from smtpmailer.core.grants import EVERYTHING, Grant
 from smtpmailer.core.model import NOT_REACHED, Address, DeliveryResult, MailRequest, Outcome
-from smtpmailer.core.requests import MailLimits, MailParser
+from smtpmailer.core.requests import Arguments, MailLimits, MailParser
 from smtpmailer.errors import NotAllowedError, RequestInvalidError
+from smtpmailer.interfaces import ITemplateStore
 from smtpmailer.schemafiles import load_schema
 from smtpmailer.services.courier import Courier
+from smtpmailer.services.mail import MailService
 from smtpmailer.services.queue import QueueService, QueueTools
-from tests.services.parts import DEFAULTS, STAMP, Files, WatchedThreads
+from smtpmailer.services.rendering import Templates
+from smtpmailer.stores.memory_templates import MemoryTemplateStore
+from tests.services.parts import DEFAULTS, STAMP, Counters, Files, WatchedThreads
 from tests.services.queueing import NOW, PARSER, UPDATES, Server, mail, outcomes
 from tests.services.test_postman import PostmanCase
 
@@ -37,6 +43,18 @@ _WITH_ACCOUNTS = attrs.evolve(DEFAULTS, accounts=lambda: _ACCOUNTS)
 _PARSER = MailParser(
     load_schema("sendMail"), MailLimits(sender=DEFAULTS.from_email), lambda: _ACCOUNTS
 )
+
+
+@implementer(ITemplateStore)
+class SlowTemplates(MemoryTemplateStore):
+    """Reads as long as the test wants."""
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(limit_bytes=limit_bytes)
+        self.reading: Deferred[str] = Deferred()
+
+    def get(self, _name: str) -> Deferred[str]:
+        return self.reading
 
 
 class ParserTests(SynchronousTestCase):
@@ -99,6 +117,38 @@ class ParserTests(SynchronousTestCase):
         _PARSER.accept(mail(smtpHost="own.test"), default)
         _PARSER.accept(mail(smtpHost="own.test"), EVERYTHING)
 
+    def test_a_key_for_some_senders_gets_no_other_account_by_smtp_fields(self) -> None:
+        grant = Grant(senders=frozenset({"shop.test", "plain.test"}))
+        for fields in ({"smtpPort": 25}, {"smtpEncryption": "tls"}, {"smtpUser": "u"}):
+            with self.assertRaises(NotAllowedError):
+                _PARSER.accept(mail(fromEmail="a@shop.test", **fields), grant)
+            _PARSER.accept(mail(fromEmail="a@plain.test", **fields), grant)
+            _PARSER.accept(mail(fromEmail="a@shop.test", smtpHost="own.test", **fields), grant)
+            _PARSER.accept(mail(fromEmail="a@shop.test", **fields), EVERYTHING)
+
+
+class SendTests(SynchronousTestCase):
+    """Accounts may change while a mail is on its way."""
+
+    def test_an_account_that_goes_while_a_template_is_read_still_sends_the_mail(self) -> None:
+        accounts, sender = [_ACCOUNTS], Server()
+        templates = SlowTemplates(limit_bytes=1000)
+        courier = Courier(
+            attrs.evolve(DEFAULTS, accounts=lambda: accounts[0]),
+            attachments=Files(),
+            sender=sender,
+            threads=WatchedThreads(),
+            templates=Templates(store=templates),
+        )
+        service = MailService(_PARSER, courier, Counters(), lambda: STAMP)
+        document = mail(account="spare", useTemplate="t")
+        del document["body"]
+        sending = service.send_mail(Arguments(value=document))
+        accounts[0] = Accounts()
+        templates.reading.callback("text")
+        self.assertEqual(self.successResultOf(sending).status, "success")
+        self.assertEqual([route.host for _, route in sender.sent], ["spare.test"])
+
 
 class FailOverTests(SynchronousTestCase):
     """The next account gets only what the one before certainly does not have."""
@@ -149,7 +199,12 @@ class FailOverTests(SynchronousTestCase):
     def test_each_gets_the_same_message(self) -> None:
         self.deliver("unreachable")
         (first, _), (second, _) = self.server.sent
-        self.assertIs(first, second)
+        self.assertIs(first.wire, second.wire)
+        self.assertEqual((first.mail_id, first.envelope), (second.mail_id, second.envelope))
+
+    def test_the_time_that_one_takes_is_gone_for_the_next(self) -> None:
+        self.deliver("unreachable")
+        self.assertEqual([mail.spent for mail, _ in self.server.sent], [0, 0.5])
 
 
 class QueuedTests(PostmanCase):

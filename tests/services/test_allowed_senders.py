@@ -66,6 +66,14 @@ class AllowedSenderTests(ServiceCase):
         self.failureResultOf(self.queue.update(self.limited(name, content)), NotAllowedError)
         self.assertEqual((self.smtp.sent, self.names()), ([], [name]))
 
+    def test_a_mail_of_others_can_not_be_made_its_own(self) -> None:
+        for fields in ({}, {"fromEmail": "other@example.org"}, {"fromEmail": 5}):
+            name = self.put(**fields)
+            changed = self.queue.update(self.limited(name, _OWN))
+            self.failureResultOf(changed, NotAllowedError)
+            self.assertEqual(self.names(), [name])
+            self.successResultOf(self.store.remove(name))
+
     def test_recipients_are_limited_in_each(self) -> None:
         many: dict[str, Any] = {"to": [f"u{i}@example.org" for i in range(3)], **_OWN}
         arguments = self.limited(mail(**many))

@@ -106,6 +106,35 @@ class UpdateTests(ServiceCase):
         assert not isinstance(stored, str)
         self.assertEqual(stored["smtpPassword"], "second")
 
+    def test_a_login_does_not_go_to_another_server_than_it_was_meant_for(self) -> None:
+        own: dict[str, Any] = {"smtpHost": "own.test", "smtpPort": 465, "smtpEncryption": "ssl"}
+        login: dict[str, Any] = {"smtpUser": "u", "smtpPassword": "p"}
+        for change in ({"smtpHost": "evil.test"}, {"smtpPort": 25}, {"smtpEncryption": "none"}):
+            name = self.put(**own, **login)
+            self.assertEqual(self.changed(name, **change), mail(**own | change))
+            self.successResultOf(self.store.remove(self.names()[0]))
+        name = self.put(**login)
+        self.assertEqual(self.changed(name, smtpHost="evil.test"), mail(smtpHost="evil.test"))
+
+    def test_a_login_goes_along_when_its_password_comes_with_the_server(self) -> None:
+        name = self.put(smtpHost="own.test", smtpUser="u", smtpPassword="p")
+        new = {"smtpHost": "new.test", "smtpPassword": "q"}
+        self.assertEqual(self.changed(name, **new), mail(smtpUser="u", **new))
+        (name,) = self.names()
+        moved = {"smtpHost": "other.test", "smtpUser": "v"}
+        self.assertEqual(self.changed(name, **moved), mail(**moved))
+
+    def test_a_server_that_stays_keeps_its_login(self) -> None:
+        own: dict[str, Any] = {
+            "smtpHost": "own.test",
+            "smtpPort": 465,
+            "smtpUser": "u",
+            "smtpPassword": "p",
+        }
+        name = self.put(**own)
+        changed = self.changed(name, smtpHost="own.test", smtpPort=465, subject="new")
+        self.assertEqual(changed, mail(**own, subject="new"))
+
     def test_no_text_or_no_content_is_an_invalid_payload(self) -> None:
         said = "invalid file path string or missing content"
         expected = ("error", said, "invalid payload")
