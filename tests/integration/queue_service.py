@@ -155,7 +155,7 @@ class QueueServiceCase(ServiceTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        directory = tempfile.TemporaryDirectory(dir=SHM)
+        directory = tempfile.TemporaryDirectory(dir=SHM, ignore_cleanup_errors=True)
         self.addCleanup(directory.cleanup)
         self.place = Place(root=Path(directory.name))
         self.smtp = self.server(eager=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -20,6 +21,15 @@ from tests.integration.service import DEADLINE, Service, ServiceTestCase, read_a
 __all__ = ["PING", "Load", "WorkerCase", "WorkerQueueCase", "WorkerService"]
 
 PING = b'{"ping":null}'
+
+
+def exists(process: int) -> bool:
+    """Tell whether a process is there, and no zombie."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text("ascii", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return re.sub(r".*\) ", "", text)[0] != "Z"
 
 
 class WorkerService(Service):
@@ -94,12 +104,15 @@ class WorkerService(Service):
         path.write_text("".join(kept) + env_lines(values), "utf-8")
 
     def clean_up(self) -> None:
-        """Kill all processes, and remove the folder."""
-        for process in self.family():
-            try:
+        """Kill all processes, and remove the folder once they are gone."""
+        if self.is_running():
+            # A supervisor would replace what it sees dying.
+            os.kill(self.process_id, signal.SIGSTOP)
+        family = self.family()
+        for process in family:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        until("its processes end", lambda: not any(map(exists, family)))
         super().clean_up()
 
     def _is_ready(self) -> bool:
@@ -126,18 +139,13 @@ def env_lines(values: Mapping[str, object]) -> str:
 class _Processes:
     """What tests of such services share."""
 
-    @staticmethod
-    def exists(process: int) -> bool:
+    def exists(self, process: int) -> bool:
         """Tell whether a process is there, and no zombie."""
-        try:
-            text = Path(f"/proc/{process}/stat").read_text("ascii", "replace")
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        return re.sub(r".*\) ", "", text)[0] != "Z"
+        return exists(process)
 
     def await_gone(self, *processes: int) -> None:
         """Wait until these processes have ended."""
-        until("the processes end", lambda: not any(map(self.exists, processes)))
+        until("the processes end", lambda: not any(map(exists, processes)))
 
 
 class WorkerCase(_Processes, ServiceTestCase):
