@@ -19,18 +19,15 @@ from smtpmailer.core.redisvalues import RedisScript, Word
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import MailExistsError, NoSuchMailError
 from smtpmailer.interfaces import IDeadLetters, IRedis
-from smtpmailer.stores.redis_keys import Graves, QueueKeys, member, names_of
+from smtpmailer.stores.redis_index import RedisIndex
+from smtpmailer.stores.redis_keys import Graves, QueueKeys, member
 from smtpmailer.stores.redis_lua import CLOCK, SCORE, SET_STATE
 from smtpmailer.stores.redis_mails import Due, due_when, encoded, state_text, stored_mail
-from smtpmailer.stores.redis_scripts import PAGE
 
 __all__ = ["RedisDeadLetters", "RedisGraves", "read_buried", "read_record"]
 
 #: How often a mail is tried to be revived while its record changes.
 _TRIES: Final = 10
-
-#: So many are removed in one step.
-_CHUNK: Final = 500
 
 #: Put a mail back into the queue. Keys: the grave, its index, queue:NAME, claimed:NAME, index, due,
 #: states. Words: name, member, the record that it must have, content (empty: as it is), state, due,
@@ -90,13 +87,13 @@ class RedisGraves:
         self._redis = redis
         self._keys = keys
         self._graves = graves
+        self._index = RedisIndex(redis, graves.index)
         self._now = now
 
     @returns_deferred
     async def page(self, limit: int, page: int) -> Page:
         """Fire with a zero-based page of names, ascending."""
-        total, members = await self._members(limit * page, limit)
-        return Page(names=names_of(members), total=total)
+        return await self._index.page(limit, page)
 
     @returns_deferred
     async def get(self, name: str) -> Buried:
@@ -173,25 +170,13 @@ class RedisGraves:
     @returns_deferred
     async def clear(self) -> int:
         """Remove as many mails as there are now, a part at a time."""
-        total, _ = await self._members(0, 1)
-        removed = kept = 0
-        for _ in range(0, total, _CHUNK):
-            _, members = await self._members(kept, _CHUNK)
-            names = names_of(members)
-            kept += len(members) - len(names)
-            removed += await self._remove(names)
-        return removed
+        return await self._index.clear(self._remove)
 
     async def _remove(self, names: Sequence[str]) -> int:
         keys = (self._graves.index, *map(self._graves.mail, names))
         members = [*map(member, names)]
         removed: int = await self._redis.run(_REMOVE, keys, members, replicated=True)
         return removed
-
-    async def _members(self, start: int, count: int) -> tuple[int, list[bytes]]:
-        words = (start, start + count - 1)
-        total, members = await self._redis.run(PAGE, (self._graves.index,), words)
-        return total, members
 
 
 @implementer(IDeadLetters)

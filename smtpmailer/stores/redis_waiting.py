@@ -22,7 +22,8 @@ from smtpmailer.errors import (
     StoreError,
 )
 from smtpmailer.interfaces import IRedis
-from smtpmailer.stores.redis_keys import QueueKeys, member, names_of
+from smtpmailer.stores.redis_index import RedisIndex
+from smtpmailer.stores.redis_keys import QueueKeys, member
 from smtpmailer.stores.redis_lookout import Lookout
 from smtpmailer.stores.redis_mails import (
     Due,
@@ -32,15 +33,12 @@ from smtpmailer.stores.redis_mails import (
     state_text,
     stored_mail,
 )
-from smtpmailer.stores.redis_scripts import PAGE, PUT, READ, REMOVE, REPLACE, TAKE_BACK
+from smtpmailer.stores.redis_scripts import PUT, READ, REMOVE, REPLACE, TAKE_BACK
 
 __all__ = ["RedisWaitingMails"]
 
 #: How often a change is tried against mails that change meanwhile.
 _TRIES: Final = 10
-
-#: So many mails are removed in one step: Redis does nothing else meanwhile.
-_CHUNK: Final = 500
 
 #: What scripts give for a step that was made.
 _OK: Final = b"ok"
@@ -57,6 +55,7 @@ class RedisWaitingMails:
         """``now`` gives Unix seconds by the node's clock; ``lookout`` hears of what is put."""
         self._redis = redis
         self._keys = keys
+        self._index = RedisIndex(redis, keys.index)
         self._lookout = lookout
         self._now = now
 
@@ -105,13 +104,7 @@ class RedisWaitingMails:
     @returns_deferred
     async def page(self, limit: int, page: int) -> Page:
         """Fire with a page of the index."""
-        total, members = await self._members(limit * page, limit)
-        return Page(names=names_of(members), total=total)
-
-    async def _members(self, start: int, count: int) -> tuple[int, list[bytes]]:
-        end = start + count - 1
-        total, members = await self._redis.run(PAGE, (self._keys.index,), (start, end))
-        return total, members
+        return await self._index.page(limit, page)
 
     @returns_deferred
     async def get(self, name: str) -> StoredMail:
@@ -166,14 +159,7 @@ class RedisWaitingMails:
     @returns_deferred
     async def clear(self) -> int:
         """Remove as many mails as there are now, a part at a time; each is removed whole."""
-        total, _ = await self._members(0, 0)
-        removed = kept = 0
-        for _ in range(0, total, _CHUNK):
-            _, members = await self._members(kept, _CHUNK)
-            names = names_of(members)
-            kept += len(members) - len(names)
-            removed += await self._remove(names)
-        return removed
+        return await self._index.clear(self._remove)
 
     async def _remove(self, names: Sequence[str]) -> int:
         keys = self._keys
