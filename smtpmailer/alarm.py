@@ -36,16 +36,14 @@ class Alarm:
         """Fire no later than the deadline; a call that comes too early looks again."""
         if self._cancelled:
             return
-        now = self._clock.seconds()
-        deadline = self._deadline()
-        if deadline is None:
-            deadline = now + self._recheck
-        if self._timer is None or not self._timer.active():
-            self._timer = self._clock.callLater(max(0.0, deadline - now), self._wake)
-        elif deadline < self._timer.getTime():
+        deadline, timer = self._deadline(), self._timer
+        if timer is not None and timer.active():
+            if deadline is None or deadline >= timer.getTime():
+                return
             # Moving a timer forward takes Twisted time in proportion to all timers there are.
-            self._timer.cancel()
-            self._timer = self._clock.callLater(max(0.0, deadline - now), self._wake)
+            timer.cancel()
+        wait = self._recheck if deadline is None else max(0.0, deadline - self._clock.seconds())
+        self._timer = self._clock.callLater(wait, self._wake)
 
     def cancel(self) -> None:
         """Fire never again."""

@@ -18,6 +18,9 @@ _INTERVAL = 10.0
 #: By so much rarer are full collections that Python begins by itself: only when memory needs it.
 _RARER = 100
 
+#: By so much rarer are those of the youngest: by then nearly all that mails in flight held is gone.
+_RARER_YOUNG = 10
+
 
 class GarbageCollector(Service):
     """Full collections at idle moments, while it runs.
@@ -40,7 +43,7 @@ class GarbageCollector(Service):
         gc.freeze()
         self._thresholds = gc.get_threshold()
         young, middle, old = self._thresholds
-        gc.set_threshold(young, middle, old * _RARER)
+        gc.set_threshold(young * _RARER_YOUNG, middle, old * _RARER)
         self._looking.start(_INTERVAL, now=False)
 
     def stopService(self) -> None:

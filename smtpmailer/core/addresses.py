@@ -29,6 +29,11 @@ _DOT_STRING: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\[\x20-\x7e])*"')
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+# What nearly all addresses are: in wire form already, and too short to be too long anywhere.
+_PLAIN: Final = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*"
+)
 # A zone (%eth0) is no part of RFC 5321's grammar.
 _LITERAL: Final = re.compile(r"\[(IPv6:)?([0-9A-Fa-f.:]+)\]", re.IGNORECASE | re.ASCII)
 
@@ -58,6 +63,8 @@ def to_wire(text: str) -> str:
 
     Raises AddressError, which says what is wrong (RFC 5321 sections 4.1.2, 4.1.3, 4.5.3.1).
     """
+    if _is_plain(text):
+        return text
     parts = _split(text)
     return f"{parts.local}@{parts.domain}"
 
@@ -75,8 +82,15 @@ def domain_of(text: str) -> str:
     return _split(text).domain
 
 
+def _is_plain(text: str) -> bool:
+    return len(text) <= _MAX_LABEL and _PLAIN.fullmatch(text) is not None
+
+
 def _split(text: str) -> _Parts:
     """Check a whole address."""
+    if _is_plain(text):
+        local, _, domain = text.rpartition("@")
+        return _Parts(local, domain)
     bad = _FORBIDDEN.search(text)
     if bad is not None:
         raise _wrong(text, f"must not hold the control character U+{ord(bad.group()):04X}")

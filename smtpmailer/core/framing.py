@@ -104,8 +104,8 @@ class Framer:
             not data.startswith(b"{")
             or not data.endswith(_ENDS)
             or len(data) > self._limit_bytes
-            or data.count(b"{") + data.count(b"[") > self._max_depth
             or self.error is not None
+            or _has_more(data, b"{[", self._max_depth)
         ):
             return None
         try:
@@ -227,6 +227,19 @@ class Framer:
     def _stop(self, error: FramingError | LimitError) -> None:
         self.error = error
         self._drop()
+
+
+def _has_more(data: bytes, characters: bytes, most: int) -> bool:
+    """Whether data holds these characters more often than that; they are rare in a request."""
+    found = 0
+    for character in characters:
+        at = data.find(character)
+        while at >= 0:
+            found += 1
+            if found > most:
+                return True
+            at = data.find(character, at + 1)
+    return False
 
 
 def _malformed(offset: int, why: str) -> FramingError:

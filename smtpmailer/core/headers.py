@@ -113,7 +113,8 @@ def date(epoch_seconds: float) -> str:
     """Give a date and time as RFC 5322 section 3.3 writes them, in UTC."""
     when = datetime.fromtimestamp(epoch_seconds, UTC)
     day, month = _DAYS[when.weekday()], _MONTHS[when.month - 1]
-    return f"{day}, {when.day:02} {month} {when.year:04} {when:%H:%M:%S} +0000"
+    time = f"{when.hour:02}:{when.minute:02}:{when.second:02}"
+    return f"{day}, {when.day:02} {month} {when.year:04} {time} +0000"
 
 
 def check_block(block: bytes, *, utf8: bool = False) -> bytes:

@@ -252,7 +252,8 @@ class _Layout:
             )
         if self.attached:
             entity = self._multipart("mixed", [entity, *self.attached])
-        return entity._replace(header=f"{self.header}MIME-Version: 1.0\r\n{entity.header}")
+        header = f"{self.header}MIME-Version: 1.0\r\n{entity.header}"
+        return _Entity(header, entity.body, entity.eight_bit)
 
     def _multipart(
         self, subtype: str, parts: Sequence[_Entity], *parameters: tuple[str, str]

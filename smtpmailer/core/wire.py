@@ -13,9 +13,11 @@ MAX_LINE: Final = 998
 
 def normalise_newlines(data: bytes) -> bytes:
     """Make every CRLF, bare CR and bare LF one CRLF; nothing is added at the end."""
-    if b"\r" in data:  # looking for CRLF costs more than the rest, and most texts have none
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return data.replace(b"\n", b"\r\n")
+    if b"\r" not in data:
+        return data.replace(b"\n", b"\r\n")
+    # Of bytes it knows just these three ends, and takes half the time of replacing each.
+    whole = b"\r\n".join(data.splitlines())
+    return whole + b"\r\n" if data.endswith((b"\r", b"\n")) else whole
 
 
 def dot_stuff(data: bytes) -> bytes:
@@ -24,7 +26,8 @@ def dot_stuff(data: bytes) -> bytes:
     ``data`` has CRLF line ends only and begins at the start of a line: a message is stuffed as a
     whole, never chunk by chunk, or a dot at a chunk's border goes out bare and ends the mail.
     """
-    stuffed = data.replace(b"\r\n.", b"\r\n..")
+    # Few messages have such a line, and to look for one backwards costs less than to replace it.
+    stuffed = data.replace(b"\r\n.", b"\r\n..") if data.rfind(b"\r\n.") >= 0 else data
     return b"." + stuffed if stuffed.startswith(b".") else stuffed
 
 

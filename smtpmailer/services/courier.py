@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -89,27 +90,27 @@ class Courier:
         self._threads = threads
         self._room = room or MemoryRoom(0)
 
-    @returns_deferred
     async def deliver(
         self, request: MailRequest, stamp: Stamp, plan: Plan = Plan()
     ) -> DeliveryResult:
-        """Deliver a mail and fire with what became of each recipient that the plan leaves.
+        """Deliver a mail and return what became of each recipient that the plan leaves.
 
         The next account is tried only when the one before certainly has nothing of the mail: see
         ``DeliveryResult.untaken``.
 
-        Fails with AttachmentError, AddressError or MessageError when the mail can't be built, and
+        Raises AttachmentError, AddressError or MessageError when the mail can't be built, and
         as ``render`` and ``routes`` do; then no connection was made.
         """
         routes = plan.routes or self.routes(request)
-        request = await self.render(request)
+        if request.template is not None:
+            request = await self.render(request)
         parts = request.attachments + request.embedded
         if not parts:
-            return await self._hand_over(await self._compose(request, (), stamp), routes, plan)
+            return await self._hand_over(self._compose(request, (), stamp), routes, plan)
         size = _COPIES * await self._attachments.check(parts)
         await self._room.take(size)
         try:
-            mail = await self._compose(request, await self._attachments.load(parts), stamp)
+            mail = await self._compose_all(request, await self._attachments.load(parts), stamp)
             return await self._hand_over(mail, routes, plan)
         finally:
             self._room.give(size)
@@ -118,14 +119,13 @@ class Courier:
         self, mail: OutgoingMail, routes: tuple[Route, ...], plan: Plan
     ) -> DeliveryResult:
         """Send a mail to those whom the plan leaves."""
-        left = tuple(r for r in mail.envelope.recipients if r not in plan.settled)
-        if not left:
-            return DeliveryResult(outcomes=())
-        mail = attrs.evolve(
-            mail,
-            envelope=attrs.evolve(mail.envelope, recipients=left),
-            before_dot=plan.before_dot,
-        )
+        if plan.settled:
+            left = tuple(r for r in mail.envelope.recipients if r not in plan.settled)
+            if not left:
+                return DeliveryResult(outcomes=())
+            mail = attrs.evolve(mail, envelope=attrs.evolve(mail.envelope, recipients=left))
+        if plan.before_dot is not None:
+            mail = mail.marked_by(plan.before_dot)
         if len(routes) == 1 and plan.tried is None:
             return await self._sender.send(mail, routes[0])
         return await self._send(mail, routes, plan)
@@ -145,7 +145,7 @@ class Courier:
             await self._attachments.check(parts)
         # What the files hold makes no difference to whether they can be put in.
         files = tuple(LoadedFile(part=part, content=b"") for part in parts)
-        await self._compose(request, files, stamp)
+        self._compose(request, files, stamp)
 
     def render(self, request: MailRequest) -> Deferred[MailRequest]:
         """Give a mail with the text of its template; see Renderer."""
@@ -183,26 +183,27 @@ class Courier:
             )
         return result_of_all(results)
 
-    async def _compose(
+    async def _compose_all(
         self, request: MailRequest, files: tuple[LoadedFile, ...], stamp: Stamp
     ) -> OutgoingMail:
-        sender = self._sender_of(request)
+        """Build a mail with its files, beside the reactor when they are large."""
+        if sum(len(file.content) for file in files) > _LARGE_BYTES:
+            return await self._threads.run(partial(self._compose, request, files, stamp))
+        return self._compose(request, files, stamp)
+
+    def _compose(
+        self, request: MailRequest, files: tuple[LoadedFile, ...], stamp: Stamp
+    ) -> OutgoingMail:
         body = request.body
         assert body is not None, "rendered before"
-
-        def work() -> OutgoingMail:
-            return compose(
-                request,
-                body=body,
-                sender=sender,
-                files=files,
-                stamp=stamp,
-                options=self._defaults.options,
-            )
-
-        if sum(len(file.content) for file in files) > _LARGE_BYTES:
-            return await self._threads.run(work)
-        return work()
+        return compose(
+            request,
+            body=body,
+            sender=self._sender_of(request),
+            files=files,
+            stamp=stamp,
+            options=self._defaults.options,
+        )
 
     def _is_sound(self, request: MailRequest) -> bool:
         """Whether there is nothing in a mail that has to be tried."""

@@ -163,7 +163,7 @@ class FailOverTests(SynchronousTestCase):
         self.server.script = list(script)
         to = (Address(email=_USER),)
         request = MailRequest(to=to, subject="s", body="b", from_email="a@shop.test")
-        return self.successResultOf(self.courier.deliver(request, STAMP))
+        return self.successResultOf(Deferred.fromCoroutine(self.courier.deliver(request, STAMP)))
 
     def hosts(self) -> list[str]:
         return [route.host for _, route in self.server.sent]

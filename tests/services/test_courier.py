@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -43,7 +44,9 @@ class CourierTests(SynchronousTestCase):
         return MailRequest(**(values | fields))
 
     def deliver(self, courier: Courier | None = None, **fields: Any) -> DeliveryResult:
-        done = (courier or self.courier()).deliver(self.request(**fields), STAMP)
+        done = Deferred.fromCoroutine(
+            (courier or self.courier()).deliver(self.request(**fields), STAMP)
+        )
         return self.successResultOf(done)
 
     def refused(self, kind: type[Exception], courier: Courier | None = None, **fields: Any) -> str:
