@@ -89,7 +89,7 @@ check-packaging: ## scripts, unit, logrotate, AppArmor, examples of proxies, Doc
 	packaging/tools.sh check
 	packaging/check.sh
 
-chroot-test: ## the Debian packages in a fresh Debian 12 (as root); the log goes into docs
+chroot-test: ## the Debian packages in a fresh Debian 12, upgraded from an earlier build (as root); the log goes into docs
 	packaging/tools.sh deb
 	packaging/tools.sh chroot
 	rm -rf build/deb && packaging/build-deb.sh build/deb

@@ -4,21 +4,21 @@
 # and that the versions agree. check.sh; tools.sh check installs what it needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source-path=SCRIPTDIR source=steps.sh
+. packaging/steps.sh
 PATH=$PATH:/usr/sbin:/sbin
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-say() { printf '== %s\n' "$*"; }
-
 say "scripts"
 scripts=()
 while IFS= read -r file; do
-    if head -c 32 "$file" | head -n 1 | grep -qE '^#! ?(/bin/|/usr/bin/env )(ba)?sh'; then scripts+=("$file"); fi
+    if [[ $file == *.sh ]] || head -c 32 "$file" | head -n 1 | grep -qE '^#! ?(/bin/|/usr/bin/env )(ba)?sh'; then scripts+=("$file"); fi
 done < <(find . -path ./.git -prune -o -path './.venv' -prune -o -type f -print | sed 's|^\./||' |
     grep -vE '^(build|dist|\.demo|\.[a-z]*_cache|_trial_temp)' | sort)
 # SC1091: debhelper's own files, which are not here.
-shellcheck --exclude=SC1091 "${scripts[@]}"
+shellcheck --external-sources --exclude=SC1091 "${scripts[@]}"
 echo "${#scripts[@]} scripts"
 
 say "the unit"

@@ -6,21 +6,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
-say() { printf '\n== %s\n' "$*"; }
-
-# check DESCRIPTION COMMAND...
-check() {
-    local what=$1
-    shift
-    if "$@"; then
-        echo "ok: $what"
-    else
-        echo "NOT ok: $what" >&2
-        exit 1
-    fi
-}
-
-same() { [ "$1" = "$2" ] || { printf 'expected: %s\nfound:    %s\n' "$2" "$1" >&2; return 1; }; }
+# shellcheck source-path=SCRIPTDIR source=steps.sh
+. "$here/steps.sh"
 
 # --- what is done outside: the image
 
@@ -67,25 +54,10 @@ outside() {
 
 caught() { [ "$(find "$work/trap-mail" -name '*.eml' | wc -l)" = "$1" ]; }
 
-# wait_for DESCRIPTION COMMAND...: until it succeeds, for a minute.
-wait_for() {
-    local what=$1
-    shift
-    for _ in $(seq 300); do
-        if "$@" >/dev/null 2>&1; then
-            echo "ok: $what"
-            return
-        fi
-        sleep 0.2
-    done
-    echo "NOT ok: $what, not within a minute" >&2
-    cat "$work/service.log" >&2
-    exit 1
-}
-
 inside() {
     local root=$1 home=/var/www/smtp-mailer volume variables entrypoint service
     work=$2
+    log=$work/service.log
     mapfile -t variables <"$work/variables"
     read -ra entrypoint <"$work/entrypoint"
     mount --bind "$root" "$root"
@@ -112,10 +84,10 @@ inside() {
     "${enter[@]}" smtpmailer trap --dir "$home/trap-mail" --port 1025 >"$work/trap.log" 2>&1 &
     "${enter[@]}" SMTP_HOST=127.0.0.1 SMTP_PORT=1025 SMTP_ENCRYPTION=none MAIL_FROM_ADDR=mailer@example.com \
         QUEUE_SEND_IMMEDIATELY=true \
-        SECRET_KEY_FILE=/run/secrets/key "${entrypoint[@]}" >"$work/service.log" 2>&1 &
+        SECRET_KEY_FILE=/run/secrets/key "${entrypoint[@]}" >"$log" 2>&1 &
     service=$!
     wait_for "it becomes healthy" "${enter[@]}" healthcheck
-    check "it listens beyond the loopback" grep -q 'listening on 0.0.0.0:3000' "$work/service.log"
+    check "it listens beyond the loopback" grep -q 'listening on 0.0.0.0:3000' "$log"
     check "a mail is sent" "${enter[@]}" smtpmailer send --to ada@example.com --subject Now --body Hello
     echo '{"queueMail":{"to":["bob@example.com"],"ccList":[],"bccList":[],"subject":"Queued","body":"Hello"}}' |
         check "another is queued" "${enter[@]}" smtpmailer request

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Copy the source into a new directory, so that nothing is built in the checkout: source.sh DIRECTORY
 set -euo pipefail
-target=$1
+target=$(realpath --canonicalize-missing "$1")
 cd "$(dirname "$0")/.."
 
 mkdir -p "$target"

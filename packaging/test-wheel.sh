@@ -5,6 +5,8 @@
 # test-wheel.sh [DIRECTORY of the built files]; without one they are built.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=steps.sh
+. "$here/steps.sh"
 
 work=$(mktemp -d)
 # shellcheck disable=SC2046 # a list of process ids
@@ -16,8 +18,6 @@ if [ -z "$dist" ]; then
 fi
 dist=$(cd "$dist" && pwd)
 pip_options=(--quiet --disable-pip-version-check)
-
-say() { printf '== %s\n' "$*"; }
 
 # in_env ENVIRONMENT COMMAND...: with nothing but that environment in sight, away from the checkout.
 in_env() { (become "$@"); }
@@ -44,19 +44,6 @@ while True:
 PYTHON
 }
 
-# wait_for DESCRIPTION COMMAND...: until it succeeds, for 20 seconds.
-wait_for() {
-    local what=$1
-    shift
-    for _ in $(seq 100); do
-        if "$@" >/dev/null 2>&1; then return; fi
-        sleep 0.2
-    done
-    echo "$what: not within 20 s" >&2
-    cat "$work"/*.log >&2
-    exit 1
-}
-
 # mails_caught DIRECTORY NUMBER
 mails_caught() {
     [ "$(find "$1" -name '*.eml' | wc -l)" = "$2" ]
@@ -64,6 +51,7 @@ mails_caught() {
 
 check_installed() {
     local environment=$1 smtp_port port
+    log=$environment.log
     say "nothing comes from elsewhere"
     in_env "$environment" python - <<'PYTHON'
 import sys
@@ -103,16 +91,16 @@ MAIL_FROM_ADDR = "mailer@example.com"
 SECRET_KEY = "$(in_env "$environment" smtpmailer generate-key)"
 ENV
     chmod 600 "$environment.env"
-    become "$environment" smtpmailer trap --port "$smtp_port" --dir "$environment.mails" >"$work/trap.log" 2>&1 &
+    become "$environment" smtpmailer trap --port "$smtp_port" --dir "$environment.mails" >>"$log" 2>&1 &
     local trap=$!
     become "$environment" twistd --nodaemon --pidfile= smtpmailer --env "$environment.env" \
-        --basepath "$environment.state" >"$work/service.log" 2>&1 &
+        --basepath "$environment.state" >>"$log" 2>&1 &
     local service=$!
-    wait_for "ping" in_env "$environment" smtpmailer ping --port "$port"
+    wait_for "it answers" in_env "$environment" smtpmailer ping --port "$port"
     in_env "$environment" smtpmailer send --port "$port" --to ada@example.com --subject Now --body Hello
     echo '{"queueMail":{"to":["bob@example.com"],"ccList":[],"bccList":[],"subject":"Queued","body":"Hello"}}' |
         in_env "$environment" smtpmailer request --port "$port"
-    wait_for "two mails in the trap" mails_caught "$environment.mails" 2
+    wait_for "both mails are in the trap" mails_caught "$environment.mails" 2
     kill -TERM "$service" "$trap"
     wait "$service"
     say "sent at once and from the queue, and ended with status 0"

@@ -219,7 +219,11 @@ class Settings(ServiceSettings):
         "Command that writes an access token, instead of a server; no shell runs it.",
     )
     smtp_accounts_file: str = _key(
-        "smtp", Path(), "", "JSON file of further accounts for mails to go through; mode 0600."
+        "smtp",
+        Path(),
+        "",
+        "JSON file of further accounts for mails to go through; mode 0600, or 0640 if it is another"
+        " owner's (such as root's) and has the service's own group.",
     )
     smtp_failover: str = _key(
         "smtp",

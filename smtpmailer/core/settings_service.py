@@ -157,7 +157,11 @@ class ServiceSettings:
         secret=True,
     )
     mailer_keys_file: str = _key(
-        "auth", Path(), "", "JSON file of further passwords and what each allows; mode 0600."
+        "auth",
+        Path(),
+        "",
+        "JSON file of further passwords and what each allows; mode 0600, or 0640 if it is another"
+        " owner's (such as root's) and has the service's own group.",
     )
     redis_enable: bool = _key(
         "redis", Flag(), False, "Whether Redis keeps the counters, and what the next keys name."
