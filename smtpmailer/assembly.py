@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from smtpmailer.account_parts import AccountsDesk
 from smtpmailer.census import ServiceTally
@@ -21,7 +23,7 @@ from smtpmailer.door_parts import TlsDoor, build_auth, protocol_limits
 from smtpmailer.front_parts import Front, Ground, build_front, find_machine_name
 from smtpmailer.garbage import GarbageCollector
 from smtpmailer.keysfile import load_keys
-from smtpmailer.lifecycle import Part
+from smtpmailer.lifecycle import Part, counted
 from smtpmailer.listener import Listener
 from smtpmailer.lookout import Lookout
 from smtpmailer.pacing import Pacer
@@ -68,6 +70,8 @@ class Place:
 
 class Assembly:
     """The parts, put together; opens nothing, starts nothing."""
+
+    _log = Logger()
 
     def __init__(self, settings: Settings, reactor: Any, place: Place) -> None:
         """Read keys, certificate and schemas; raises OperatorError."""
@@ -126,11 +130,16 @@ class Assembly:
             *(self._redis.services if self._redis else ()),
             *(self.queue.services if self.queue else ()),
             self._remembering,
-            Part("deliveries", stop=self._sender.drain),
+            Part(
+                "deliveries",
+                stop=self._sender.drain,
+                left=lambda: counted(self._sender.sessions, "SMTP session"),
+                cut=self._sender.cut,
+            ),
             *self._queue_services(),
             self.reloader,
             GarbageCollector(self._reactor, lambda: self.factory.requests_in_flight),
-            Part("requests", stop=self._drain),
+            Part("requests", stop=self._drain, left=self._open_requests),
             *((self.listener,) if self._place.serves else ()),
         )
 
@@ -212,14 +221,22 @@ class Assembly:
             *self._accounts.reloads(settings),
         )
 
+    def _open_requests(self) -> str:
+        """Say what clients wait for, or else that they don't take their answers."""
+        requests = counted(self.factory.requests_in_flight, "request")
+        return requests or counted(len(self.factory.open_connections), "connection")
+
     def _drain(self) -> Deferred[None]:
         self._sender.hurry()
         if self._runner is not None:
             # No mail is claimed while requests end; its own turn to be waited for comes later.
-            self._runner.stopService()
+            self._runner.stopService().addErrback(self._log_fault)
         self._auth.auth.stop()
         self.factory.stop_reading()
         return self.factory.drained()
+
+    def _log_fault(self, why: Failure) -> None:
+        self._log.failure("fault while {what}", why, what="the queue's run ended")
 
 
 def _metrics(settings: Settings, reactor: Any) -> Metrics | None:

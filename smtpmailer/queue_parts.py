@@ -19,7 +19,7 @@ from smtpmailer.core.cron import next_after
 from smtpmailer.core.retry import RetryPolicy
 from smtpmailer.core.settings import Settings
 from smtpmailer.interfaces import Handler, ICounters, IDeadLetters, IMailSearch, IQueue, IRedis
-from smtpmailer.lifecycle import Part
+from smtpmailer.lifecycle import Part, counted
 from smtpmailer.queue_stores import cipher_of, open_stores
 from smtpmailer.runner import QueueRunner, RunPlan
 from smtpmailer.services.deadletters import DeadLetterService
@@ -181,6 +181,13 @@ class RunnerPart(Service):
         """Stop the runner; fires when all its claims are settled."""
         super().stopService()
         return self.runner.stopService()
+
+    def left(self) -> str:
+        """Say how many mails are claimed; see Unfinished."""
+        return counted(self.runner.in_flight, "mail of the queue", "mails of the queue")
+
+    def cut(self) -> None:
+        """Do nothing: claims are settled when their deliveries are cut short."""
 
     def _ready(self, _result: object) -> None:
         if self.running:

@@ -10,7 +10,7 @@ import syslog
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import LogPublisher
+from twisted.logger import LogLevel, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer import tap
@@ -97,12 +97,17 @@ class ObserverTests(SynchronousTestCase):
         self.observer({"nodaemon": False})(self.event("kept", notice=True))
         self.assertIn("kept", Path("twistd.log").read_text("utf-8"))
 
-    def test_with_syslog_it_writes_there(self) -> None:
+    def test_with_syslog_it_writes_there_as_severe_as_it_is(self) -> None:
         written: list[tuple[int, str]] = []
         self.patch(syslog, "openlog", lambda *_: None)
         self.patch(syslog, "syslog", lambda level, line: written.append((level, line)))
-        observer = self.observer(MAILER_LOG_OUTPUT="syslog")
+        observer = self.observer(MAILER_LOG_OUTPUT="syslog", MAILER_LOG_LEVEL="debug")
         observer(self.event("kept", notice=True))
-        ((level, line),) = written
-        self.assertEqual(level, syslog.LOG_NOTICE)
-        self.assertIn("kept", line)
+        for level in LogLevel.iterconstants():
+            observer(self.event("kept", log_level=level))
+        severities = [
+            *(syslog.LOG_NOTICE, syslog.LOG_DEBUG, syslog.LOG_INFO, syslog.LOG_WARNING),
+            *(syslog.LOG_ERR, syslog.LOG_ERR),
+        ]
+        self.assertEqual([severity for severity, _ in written], severities)
+        self.assertTrue(all("kept" in line for _, line in written), written)

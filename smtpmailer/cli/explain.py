@@ -26,9 +26,10 @@ def explain(mail_id: str, json_wanted: bool, **connection: Any) -> None:  # noqa
     """Tell what became of a mail so far, what it waits for, and when it is tried again.
 
     ID is the mail's id, as log lines and its Message-ID have it, or its name in the queue. Each
-    attempt is shown, the last three with what was said to the server and what it answered; no
-    password and no text of the mail is in that. Finds mails that wait or are being sent, dead
-    letters, and what is in quarantine. What became of a mail that is gone is in the log.
+    attempt is shown with what was said to the server and what it answered; no password and no text
+    of the mail is in that. Of very many attempts the first and the newest are kept. Finds mails
+    that wait or are being sent, dead letters, and what is in quarantine. What became of a mail that
+    is gone is in the log.
     """
     wanted = read_wanted(mail_id)
     if wanted is None:

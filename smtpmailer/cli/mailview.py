@@ -23,7 +23,7 @@ _PLACES = {
 def mail_view(name: str, mail: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
     """Give the whole view; ``detail`` is that of the request that answered with the mail."""
     lines = [*_table([("Name", name), *_fields(mail), *_state(detail)])]
-    lines += _attempts(detail.get("attempts") or ())
+    lines += _attempts(detail)
     if isinstance(mail.get("body"), str):
         lines += ["", clean_lines(mail["body"])]
     return "\n".join(lines)
@@ -41,7 +41,7 @@ def history_view(history: Mapping[str, Any]) -> str:
         *_state(history),
         ("Crashes", str(history["crashes"] or "")),
     ]
-    return "\n".join([*_table(fields), *_attempts(history["attempts"])])
+    return "\n".join([*_table(fields), *_attempts(history)])
 
 
 def recipients_of(mail: Mapping[str, Any]) -> list[str]:
@@ -90,8 +90,10 @@ def _state(detail: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Attempts", str(detail.get("attemptCount", ""))
 
 
-def _attempts(attempts: Any) -> Iterator[str]:
-    for attempt in attempts:
+def _attempts(history: Mapping[str, Any]) -> Iterator[str]:
+    for number, attempt in enumerate(history.get("attempts") or ()):
+        if number == 1 and (gone := history.get("attemptsNotKept")):
+            yield f"  ... {gone} {'attempts are' if gone > 1 else 'attempt is'} not kept ..."
         where = f"{attempt['server'] or 'no server'}, {attempt['seconds']} s"
         reason = attempt["reason"] or "delivered"
         yield clean(f"  {local_time(attempt['at'])}  {where}: {reason}")

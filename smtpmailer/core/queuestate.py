@@ -12,10 +12,14 @@ from typing import Any, Final
 
 import attrs
 
+from smtpmailer.core.dialogue import happened
 from smtpmailer.core.model import Outcome, RecipientOutcome
 
 __all__ = [
     "FRESH",
+    "MAX_ATTEMPTS",
+    "MAX_SAID",
+    "NOT_KEPT",
     "Attempt",
     "MailState",
     "revived",
@@ -24,18 +28,23 @@ __all__ = [
     "updated",
 ]
 
-#: How many attempts a mail's history keeps in full: the first and the newest ones.
-_HISTORY: Final = 20
+#: How many attempts a mail's history keeps: the first and the newest ones. That is more than the
+#: five days take for which mail is tried (RFC 5321 section 4.5.4.1), with the waits we begin with.
+MAX_ATTEMPTS: Final = 50
 
-#: Of so many of them, the newest, it keeps what was said.
-_DIALOGUES: Final = 3
+#: So many characters it keeps of what was said in them together: in the first and the newest ones.
+#: A state is written at each attempt, and the state of every waiting mail is held in memory.
+MAX_SAID: Final = 64 * 1024
+
+#: Stands in place of a dialogue that is dropped.
+NOT_KEPT: Final = happened("what was said is not kept any more")
 
 
 @attrs.frozen(kw_only=True)
 class Attempt:
     """One attempt: when (Unix seconds), with which server, how long, and each outcome.
 
-    ``dialogue`` is what was said (see ``core.dialogue``), as far as that is kept.
+    ``dialogue`` is what was said (see ``core.dialogue``), ``NOT_KEPT`` once that was dropped.
     """
 
     at: float
@@ -56,6 +65,8 @@ class MailState:
     when; ``doubted`` those of earlier attempts, whatever a later one came to. ``held`` says why a
     mail waits for its operator; empty when it does not. ``waits`` says why it was put off without
     an attempt, empty when it was not. ``crashes`` counts the processes that died while they had it.
+    ``attempt_count`` is that of the attempts since the mail was queued, or revived; ``forgotten``
+    that of those which followed the first one of ``attempts`` and are kept no more.
     """
 
     next_at: float | None = None
@@ -68,15 +79,19 @@ class MailState:
     held: str = ""
     waits: str = ""
     crashes: int = 0
+    forgotten: int = 0
 
     def with_attempt(self, attempt: Attempt) -> MailState:
-        """Add an attempt; of a long history the middle goes."""
-        kept = (*self.attempts, attempt)
-        if len(kept) > _HISTORY:
-            kept = (kept[0], *kept[-(_HISTORY - 1) :])
-        older = tuple(_silent(each) for each in kept[:-_DIALOGUES])
-        kept = (*older, *kept[-_DIALOGUES:])
-        return attrs.evolve(self, attempts=kept, attempt_count=self.attempt_count + 1, waits="")
+        """Add an attempt; of a long history the middle goes, and what was said in it before."""
+        every = (*self.attempts, attempt)
+        kept = (every[0], *every[1:][-(MAX_ATTEMPTS - 1) :])
+        return attrs.evolve(
+            self,
+            attempts=_bounded(kept),
+            attempt_count=self.attempt_count + 1,
+            waits="",
+            forgotten=self.forgotten + len(every) - len(kept),
+        )
 
     def settled_addresses(self) -> frozenset[str]:
         """Give the recipients that are not to be tried again."""
@@ -102,6 +117,7 @@ def revived(state: MailState) -> MailState:
         attempt_count=0,
         settled=settled,
         doubted=state.ever_in_doubt(),
+        forgotten=state.forgotten,
     )
 
 
@@ -129,12 +145,10 @@ def state_to_json(state: MailState) -> dict[str, Any]:
         out["since"] = state.in_doubt_since
     if state.doubted:
         out["doubted"] = list(state.doubted)
-    if state.held:
-        out["held"] = state.held
-    if state.waits:
-        out["waits"] = state.waits
-    if state.crashes:
-        out["crashes"] = state.crashes
+    rest = {"held": state.held, "waits": state.waits, "crashes": state.crashes}
+    out |= {key: value for key, value in rest.items() if value}
+    if state.forgotten != _missing(state.attempt_count, state.attempts):
+        out["forgotten"] = state.forgotten
     return out
 
 
@@ -144,10 +158,11 @@ def state_from_json(value: Any) -> MailState:
         raise TypeError("a state is a JSON object")
     tries = tuple(_attempt_from_json(each) for each in value.get("tries", ()))
     next_at = value.get("next")
+    count = int(value.get("count", len(tries)))
     return MailState(
         next_at=None if next_at is None else float(next_at),
         attempts=tries,
-        attempt_count=int(value.get("count", len(tries))),
+        attempt_count=count,
         settled=tuple(_outcome_from_json(each) for each in value.get("settled", ())),
         in_doubt=tuple(str(each) for each in value.get("doubt", ())),
         in_doubt_since=float(value.get("since", 0.0)),
@@ -155,11 +170,32 @@ def state_from_json(value: Any) -> MailState:
         held=str(value.get("held", "")),
         waits=str(value.get("waits", "")),
         crashes=int(value.get("crashes", 0)),
+        forgotten=int(value.get("forgotten", _missing(count, tries))),
     )
 
 
+def _missing(count: int, attempts: tuple[Attempt, ...]) -> int:
+    """Give how many of so many attempts are not there: what is forgotten, if nothing else says."""
+    return max(0, count - len(attempts))
+
+
+def _bounded(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """Drop what was said in all but the first and as many of the newest as there is room for."""
+    first, *others = attempts
+    left = MAX_SAID - _length(first)
+    kept: list[Attempt] = []
+    for attempt in reversed(others):
+        left -= _length(attempt)
+        kept.append(attempt if left >= 0 else _silent(attempt))
+    return (first, *reversed(kept))
+
+
+def _length(attempt: Attempt) -> int:
+    return sum(map(len, attempt.dialogue))
+
+
 def _silent(attempt: Attempt) -> Attempt:
-    return attrs.evolve(attempt, dialogue=()) if attempt.dialogue else attempt
+    return attrs.evolve(attempt, dialogue=(NOT_KEPT,)) if attempt.dialogue else attempt
 
 
 def _attempt_to_json(attempt: Attempt) -> dict[str, Any]:

@@ -75,6 +75,7 @@ class Sender:
         self._alarm: Alarm | None = None
         # The ends of those whose time began with another server.
         self._ends: dict[Errand, IDelayedCall] = {}
+        self._is_cut = False
         # What waits for its turn to be told.
         self._results: dict[Errand, Callable[[], None]] = {}
 
@@ -90,6 +91,8 @@ class Sender:
             left = max(0.0, self._limit - mail.spent)
             self._ends[errand] = self._reactor.callLater(left, self._end, errand)
         self._pool.submit(errand)
+        if self._is_cut:
+            self._cut(errand)
         return result
 
     @property
@@ -113,6 +116,15 @@ class Sender:
     def drain(self) -> Deferred[None]:
         """Close sessions as they run out of mails; fires when no mail and no session is left."""
         return self._pool.drain()
+
+    def cut(self) -> None:
+        """End every delivery now, and those that still come, as there is no time for them.
+
+        A mail of the queue that its server certainly has not taken comes back untried.
+        """
+        self._is_cut = True
+        for errand in tuple(self._under_way):
+            self._cut(errand)
 
     # Listener: what the pool tells.
 
@@ -142,6 +154,11 @@ class Sender:
             self._pool.give_up(errand, SmtpLostError("the delivery was cancelled"))
         else:
             self._take_turn(errand)
+
+    def _cut(self, errand: Errand) -> None:
+        if errand in self._under_way:
+            errand.given_up = True
+            self._pool.give_up(errand, SmtpLostError("cut short, as the service stopped"))
 
     def _take(self, errand: Errand) -> Deferred[DeliveryResult]:
         result = self._under_way.pop(errand)
@@ -187,5 +204,7 @@ class Sender:
         )
         over = errand.given_up or seconds + errand.mail.spent >= self._limit
         if over and result.untaken:
-            result = attrs.evolve(result, untaken=False)  # There is no time for another server.
+            again_in = 0.0 if self._is_cut and not errand.mail.urgent else result.again_in
+            # There is no time for another server.
+            result = attrs.evolve(result, untaken=False, again_in=again_in)
         deferred.callback(result)

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from smtpmailer.core.respawn import Patience
+from smtpmailer.core.respawn import Growth, Patience
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import ControlError
 from smtpmailer.processes.child import Child
@@ -38,6 +38,8 @@ class Post:
         self.child: Child | None = None
         #: Who comes after it.
         self.successor: Child | None = None
+        #: How soon those who serve here are replaced for what they used.
+        self.growth = Growth()
         self._start = start
         self._clock = clock
         self._patience = Patience()

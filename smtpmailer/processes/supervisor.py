@@ -256,8 +256,9 @@ class Supervisor(Service):
                 continue
             if child.first_memory_bytes == 0:
                 self._learn_memory(child, row[Field.MEMORY])
-            why = why_replace(_usage(child, row), self.staff.limits)
+            why = why_replace(_usage(child, row), self.staff.limits, post.growth.least_age())
             if why:
+                post.growth.replaced(child.age)
                 self._log.info("{name} is replaced: {why}", name=child.name, why=why, notice=True)
                 self._lock.run(post.replace).addCallback(self._recycled)
                 return

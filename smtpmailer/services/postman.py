@@ -183,6 +183,7 @@ class Postman:
     async def _attempt(
         self, claim: _Claim, request: MailRequest, routes: tuple[Route, ...]
     ) -> Settlement:
+        unmarked = claim.mail
         try:
             result = await self._send(claim, request, routes)
         except ClientError as fault:
@@ -197,8 +198,9 @@ class Postman:
                 mail, without_attempt(mail.state, request.fail_to_delivered + 1)
             )
         if result.again_in is not None:
+            # A mark that was made for it means nothing: nobody has the mail.
             why = result.outcomes[0].reply
-            return self._postponed(mail, self._tools.now() + result.again_in, why)
+            return self._postponed(unmarked, self._tools.now() + result.again_in, why)
         if claim.unmarked and all(o.outcome is Outcome.TEMPORARY for o in result.outcomes):
             return self._postponed(mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
         await count_result(self._tools.counters, result)

@@ -106,6 +106,7 @@ def page_of(value: Any) -> tuple[int, int]:
 def _history(state: MailState) -> dict[str, Any]:
     return {
         "attemptCount": state.attempt_count,
+        "attemptsNotKept": state.forgotten,
         "inDoubt": list(state.ever_in_doubt()),
         "settled": [_recipient(outcome) for outcome in state.settled],
         "attempts": [_attempt(attempt) for attempt in state.attempts],

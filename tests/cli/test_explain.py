@@ -11,8 +11,10 @@ from click.testing import CliRunner, Result
 
 from smtpmailer.cli.main import main
 from smtpmailer.cli.tables import local_time
+from smtpmailer.core.dialogue import MAX_CHARACTERS
 from smtpmailer.core.model import Outcome
 from smtpmailer.core.names import unique_of
+from smtpmailer.core.queuestate import MAX_ATTEMPTS, Attempt, MailState
 from tests.integration.scripted import ScriptedService, answering
 from tests.services.dispatching import ask, make_dispatcher
 from tests.services.queueing import NOW, QueueCase, outcomes
@@ -72,6 +74,26 @@ class ExplainTests(QueueCase):
                     "      S: 450 4.2.0 later \N{REPLACEMENT CHARACTER}[31m",
                 ],
             )
+
+    def test_what_is_not_kept_of_a_long_history_is_said(self) -> None:
+        once = Attempt(at=NOW, server="s:587", seconds=1.0, reason="no", outcomes=())
+        state = MailState(next_at=NOW + 60)
+        for number in range(MAX_ATTEMPTS + 2):
+            said = (f"S: {number}", "x" * MAX_CHARACTERS)
+            state = state.with_attempt(attrs.evolve(once, dialogue=said))
+        lines = self.explain(self.put(state)).stdout.splitlines()
+        tried = f"  {local_time(NOW)}  s:587, 1.0 s: no"
+        first = lines.index(tried)
+        self.assertEqual(lines[first - 1], f"Attempts:     {MAX_ATTEMPTS + 2}")
+        self.assertEqual(
+            [line for line in lines[first:] if "xx" not in line],
+            [
+                *(tried, "      S: 0"),
+                "  ... 2 attempts are not kept ...",
+                *((tried, "      -- what was said is not kept any more") * (MAX_ATTEMPTS - 15)),
+                *(text for number in range(38, 52) for text in (tried, f"      S: {number}")),
+            ],
+        )
 
     def test_json_is_the_services_answer(self) -> None:
         name = self.tried()

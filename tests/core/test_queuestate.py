@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpmailer.core.dialogue import MAX_CHARACTERS
 from smtpmailer.core.model import Outcome, RecipientOutcome
 from smtpmailer.core.queuestate import (
     FRESH,
+    MAX_ATTEMPTS,
+    MAX_SAID,
+    NOT_KEPT,
     Attempt,
     MailState,
     revived,
@@ -19,6 +25,7 @@ from smtpmailer.core.queuestate import (
     state_to_json,
     updated,
 )
+from smtpmailer.core.retry import RetryPolicy
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
 _TIME = st.floats(0, 1e11)
@@ -51,6 +58,7 @@ _STATE = st.builds(
     held=_TEXT,
     waits=_TEXT,
     crashes=st.integers(0, 9),
+    forgotten=st.integers(0, 99),
 )
 
 
@@ -100,18 +108,49 @@ class MailStateTests(SynchronousTestCase):
 
     def test_a_long_history_keeps_its_first_and_newest_attempts(self) -> None:
         state = FRESH
-        for number in range(50):
+        for number in range(MAX_ATTEMPTS + 7):
+            self.assertEqual((state.attempt_count, state.forgotten), (number, max(0, number - 50)))
             state = state.with_attempt(attempt(number))
-        self.assertEqual(state.attempt_count, 50)
-        self.assertEqual([a.at for a in state.attempts], [0.0, *map(float, range(31, 50))])
+        self.assertEqual([a.at for a in state.attempts], [0.0, *map(float, range(8, 57))])
+        again = revived(state).with_attempt(attempt(57))
+        self.assertEqual((again.attempt_count, again.forgotten), (1, 8))
+        self.assertEqual(state_from_json(state_to_json(again)), again)
 
-    def test_what_was_said_is_kept_of_the_newest_attempts(self) -> None:
+    def test_five_days_of_attempts_are_kept_with_the_waits_that_settings_begin_with(self) -> None:
+        """RFC 5321 section 4.5.4.1: the time in which one does not give up."""
+        policy = RetryPolicy(max_retries=-1)
+        waits = [policy.delay_after(failures, 0.0) for failures in range(1, MAX_ATTEMPTS)]
+        self.assertGreater(sum(waits), 5 * 86_400)
+
+    def test_what_was_said_is_kept_of_every_attempt(self) -> None:
         state = FRESH
-        for number in range(25):
-            said = () if number == 23 else (f"C: {number}",)
+        for number in range(MAX_ATTEMPTS):
+            said = () if number == 23 else (f"C: {number}", "S: 450 later" * 50)
             state = state.with_attempt(attrs.evolve(attempt(number), dialogue=said))
-        kept = [each.dialogue for each in state.attempts]
-        self.assertEqual(kept, [()] * 17 + [("C: 22",), (), ("C: 24",)])
+            self.assertEqual(state.attempts[-1].dialogue, said)
+        kept = [each.dialogue[:1] for each in state.attempts]
+        self.assertEqual(kept, [(f"C: {n}",) if n != 23 else () for n in range(MAX_ATTEMPTS)])
+
+    def test_of_very_much_that_was_said_the_first_and_the_newest_are_kept(self) -> None:
+        """The others say that they had something; those that had nothing don't."""
+        state = FRESH
+        for number in range(30):
+            said = () if number == 3 else (f"C: {number}", "x" * MAX_CHARACTERS)
+            state = state.with_attempt(attrs.evolve(attempt(number), dialogue=said))
+            length = sum(len(line) for each in state.attempts for line in each.dialogue)
+            self.assertLessEqual(length, MAX_SAID + number * len(NOT_KEPT))
+        kept = [each.dialogue[:1] for each in state.attempts]
+        dropped = [(NOT_KEPT,)] * 14
+        self.assertEqual(kept[:16], [("C: 0",), *dropped[:2], (), *dropped[3:], (NOT_KEPT,)])
+        self.assertEqual(kept[16:], [(f"C: {number}",) for number in range(16, 30)])
+
+    def test_what_earlier_versions_wrote_of_a_long_history_is_read(self) -> None:
+        tries: list[dict[str, Any]] = [
+            {"at": at, "server": "", "seconds": 1, "reason": "", "outcomes": []} for at in (1, 9)
+        ]
+        state = state_from_json({"tries": [tries[0], tries[1] | {"said": ["C: x"]}], "count": 9})
+        self.assertEqual([each.dialogue for each in state.attempts], [(), ("C: x",)])
+        self.assertEqual((state.attempt_count, state.forgotten), (9, 7))
 
     def test_an_attempt_a_change_and_a_revival_end_what_a_mail_waits_for(self) -> None:
         state = MailState(waits="h:25 is out of reach")

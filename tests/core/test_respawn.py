@@ -6,7 +6,7 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpmailer.core.respawn import Limits, Patience, Usage, why_replace
+from smtpmailer.core.respawn import Growth, Limits, Patience, Usage, why_replace
 
 _MIB = 2**20
 
@@ -27,6 +27,25 @@ class PatienceTests(SynchronousTestCase):
         self.assertEqual([patience.delay(60.0), patience.delay(1.0)], [0.0, 0.25])
 
 
+class GrowthTests(SynchronousTestCase):
+    """Memory counts soon, unless processes grow beyond the limit one after another."""
+
+    def test_each_one_that_was_replaced_soon_lets_the_next_live_twice_as_long(self) -> None:
+        growth, ages = Growth(), []
+        for _ in range(30):
+            ages.append(growth.least_age())
+            growth.replaced(growth.least_age() + 1.0)
+        self.assertEqual(ages[:7], [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0])
+        self.assertEqual(ages[-1], 60.0)
+
+    def test_one_that_lived_longer_than_it_had_to_is_a_new_beginning(self) -> None:
+        growth = Growth()
+        for _ in range(9):
+            growth.replaced(119.9)
+        growth.replaced(120.0)
+        self.assertEqual(growth.least_age(), 2.0)
+
+
 class LimitTests(SynchronousTestCase):
     """Who has used enough is replaced."""
 
@@ -41,7 +60,8 @@ class LimitTests(SynchronousTestCase):
         )
 
     def why(self, **changes: object) -> str:
-        return why_replace(attrs.evolve(self.usage, **changes), self.limits)  # type: ignore[arg-type]
+        usage = attrs.evolve(self.usage, **changes)  # type: ignore[arg-type]
+        return why_replace(usage, self.limits, 60.0)
 
     def test_within_the_limits_nobody_is(self) -> None:
         self.assertEqual(self.why(), "")

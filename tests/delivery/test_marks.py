@@ -34,6 +34,55 @@ class Marks:
         return attrs.evolve(mail(*recipients), before_dot=mark)
 
 
+class CutTests(SynchronousTestCase):
+    """Deliveries that are cut short, as the service stops: what was marked, too."""
+
+    def results(self, dialogue: Dialogue) -> list[tuple[Outcome, float | None, str]]:
+        dialogue.sender.cut()
+        return [
+            (result.outcomes[0].outcome, result.again_in, result.reason)
+            for result in dialogue.results
+        ]
+
+    def test_a_mail_of_the_queue_that_nobody_has_comes_back_untried(self) -> None:
+        """Waiting for a connection, before it began, in its midst, and noted for its end."""
+        cut = "SMTP Error: cut short, as the service stopped"
+        for extensions in ((), ("PIPELINING",), ("PIPELINING", "CHUNKING")):
+            waiting = Dialogue(*extensions)
+            waiting.send(Marks().mail(A), Marks().mail(B))
+            untried = [result[:2] for result in self.results(waiting)]
+            self.assertEqual(untried, [(TEMPORARY, 0.0)] * 2)
+            for answers in range(3):
+                dialogue = begin(extensions, Marks().mail(A))
+                for _ in range(answers if not extensions else min(answers, 1)):
+                    dialogue.hear(OK)
+                self.assertEqual(self.results(dialogue), [(TEMPORARY, 0.0, cut)])
+                self.assertFalse(dialogue.results[0].untaken, "no other server is tried")
+                self.assertTrue(dialogue.tape.aborted)
+
+    def test_one_that_its_server_may_have_is_in_doubt(self) -> None:
+        marks = Marks()
+        dialogue = begin(("PIPELINING",), marks.mail(A))
+        dialogue.hear(OK, OK, "354 go")
+        marks.noted[0].callback(None)
+        ((outcome, again_in, _),) = self.results(dialogue)
+        self.assertEqual((outcome, again_in), (UNCERTAIN, None))
+
+    def test_one_that_a_client_waits_for_has_failed(self) -> None:
+        dialogue = begin((), mail(A))
+        ((outcome, again_in, _),) = self.results(dialogue)
+        self.assertEqual((outcome, again_in), (TEMPORARY, None))
+
+    def test_one_that_comes_later_ends_at_once(self) -> None:
+        dialogue = Dialogue()
+        dialogue.sender.cut()
+        dialogue.send(Marks().mail(A))
+        ((outcome, again_in),) = [
+            (each.outcomes[0].outcome, each.again_in) for each in dialogue.results
+        ]
+        self.assertEqual((outcome, again_in), (TEMPORARY, 0.0))
+
+
 class MarkTests(SynchronousTestCase):
     """With each way to hand a mail over."""
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -116,6 +117,29 @@ class DaemonTests(CommandCase):
         os.kill(self.daemon(), signal.SIGHUP)
         until("the log is there", log.exists)
         until("the log goes on", lambda: "settings read again" in log.read_text("utf-8"))
+
+
+class PatienceTests(WorkerCase):
+    """`stop --graceful`: what runs may take any time, whatever MAILER_STOP_TIMEOUT says."""
+
+    def test_what_runs_is_finished_however_long_it_takes(self) -> None:
+        for workers in (1, 2):
+            smtp = self.server()
+            mailer: Any = self.start(
+                {"MAILER_WORKERS": workers, "MAILER_STOP_TIMEOUT": 1, "SMTP_PORT": smtp.port}
+            )
+            mailer.ready()
+            smtp.hold()
+            with mailer.connect() as connection, connection.makefile("rb") as answers:
+                connection.sendall(json.dumps(mail_to()).encode())
+                until("the mail waits", lambda: smtp.waiting)  # noqa: B023
+                mailer.command("stop", patient=True)
+                end = time.monotonic() + 1.5
+                until("its time would be over", lambda: time.monotonic() > end)  # noqa: B023
+                smtp.release()
+                self.assertEqual(read_answer(answers)["message"], "mail sent successfully")
+            self.assertEqual(mailer.ended(), 0)
+            self.assertNotIn("cut short", mailer.output())
 
 
 class StatusTests(CommandCase):

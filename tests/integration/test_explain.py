@@ -102,6 +102,29 @@ class FileTests(QueueServiceCase):
         self.assertGreater(lines[0]["request"], 0)
         self.assertNotIn(to.partition("@")[0], lines[0]["text"])
 
+    def test_every_attempt_is_told_with_its_dialogue_also_after_a_restart(self) -> None:
+        service = self.running(**_KEEPING, QUEUE_MAX_FAILED_RETRY=9, **self.settings())
+        self.smtp.refuse(_LATER, "450 4.2.1 full")
+        (name,) = self.enqueue(service, mail(_LATER))
+        for number in range(1, 7):
+            until(
+                "it is tried",
+                lambda: self.history(service, unique_of(name))["attemptCount"] == number,  # noqa: B023
+            )
+            if number == 3:
+                service.terminate()
+                self.assertEqual(service.ended(), 0)
+                service.start_again().ready()
+            if number < 6:
+                self.smtp.refuse(_LATER, "450 4.2.1 full")
+                content = {"scheduleTime": number}
+                changed = service.ask({"updateQueuedMail": name, "content": content})
+                name = changed["message"]["updated"]
+        told = self.history(service, unique_of(name))
+        self.assertEqual((len(told["attempts"]), told["attemptsNotKept"]), (6, 0))
+        for attempt in told["attempts"]:
+            self.assertIn("S: 450 4.2.1 full", attempt["dialogue"])
+
     def test_a_send_at_once_is_one_line(self) -> None:
         service = self.running(**_KEEPING, **self.settings())
         self.smtp.refuse(_LATER, "450 4.2.1 full")

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.service import Service, mail_to, until
 from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.stores.queues import make_place
 
 ETC = Path(__file__).resolve().parents[2] / "etc"
@@ -95,6 +96,19 @@ class MetricsPortTests(SynchronousTestCase):
         self.assertEqual(self.samples()["smtpmailer_smtp_out_of_reach"], {"service": 1})
         self.assertEqual(self.get("readyz"), (200, "ready\n"))
         self.assertEqual(service.ask({"queueMail": mail_to()["sendMail"]})["status"], "success")
+
+    def test_redis_counts_as_away_once_it_is(self) -> None:
+        redis = RedisServer()
+        self.addCleanup(redis.clean_up)
+        self.serve(REDIS_ENABLE=True, REDIS_PORT=redis.port)
+
+        def state(up: float) -> bool:
+            return self.samples()["smtpmailer_redis_up"] == {"service": up}
+
+        until("Redis is there", lambda: state(1))
+        redis.kill()
+        until("Redis is away", lambda: state(0))
+        self.assertEqual(self.get("livez")[0], 200)
 
     def silent(self) -> set[str]:
         """Give the figures that are there once something has happened."""

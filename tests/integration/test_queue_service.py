@@ -150,11 +150,19 @@ class StopTests(QueueServiceCase):
     service_class = ShiftedService
 
     def stop_amid(self, service: Service, name: str) -> None:
-        """Stop the service, which gives the delivery a second and keeps the mail."""
+        """Stop the service, which gives the delivery a second, and takes the mail back."""
         service.terminate()
         self.assertEqual(service.ended(), 0)
-        kept = (*self.place.names(self.place.waiting), *self.place.names(self.place.claimed))
-        self.assertEqual([unique_of(each) for each in kept], [unique_of(name)])
+        self.assertEqual(self.place.names(self.place.claimed), [])
+        self.assertEqual(self.place.names(self.place.waiting), [name])
+        lines = [line for line in service.output().splitlines() if "cut short:" in line]
+        self.assertEqual(len(lines), 1)
+        self.assertIn(
+            "the time to stop is over (1 s, MAILER_STOP_TIMEOUT); cut short: "
+            "1 mail of the queue, 1 SMTP session",
+            lines[0],
+        )
+        self.assertNotIn("Traceback", service.output())
 
     def test_a_mail_that_was_not_handed_over_is_sent_after_the_next_start(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -20,6 +20,7 @@ from tests.integration.worker_service import PING, Load, WorkerCase, WorkerQueue
 
 _PONG = "pong"
 _STATUS = {"status": None}
+_WORKERS = {"worker-1", "worker-2"}
 
 
 class CarefulClients(Clients):
@@ -112,6 +113,35 @@ class DeathTests(WorkerQueueCase):
         self.assertNotIn("Traceback", self.mailer.output())
 
 
+class OvertimeTests(WorkerQueueCase):
+    """A stop that takes longer than MAILER_STOP_TIMEOUT."""
+
+    def test_deliveries_are_cut_short_in_a_line_for_each_process_and_no_mail_is_lost(self) -> None:
+        mailer: Any = self.launch(MAILER_WORKERS=2, MAILER_STOP_TIMEOUT=1)
+        mailer.await_processes("worker-1", "worker-2", "queue")
+        self.smtp.hold()
+        with mailer.connect() as connection, connection.makefile("rb") as answers:
+            connection.sendall(json.dumps(mail_to() | {"detail": True}).encode())
+            (queued,) = self.enqueue(mailer, mail())
+            until("two mails are under way", lambda: self.smtp.waiting == 2)
+            mailer.terminate()
+            answer = read_answer(answers)
+        self.assertEqual(mailer.ended(), 0)
+        self.smtp.release()
+        self.assertEqual(answer["data"], "SMTP Error: cut short, as the service stopped")
+        again = answer["detail"]["queueName"]
+        self.assertEqual(sorted(self.place.names(self.place.waiting)), sorted([again, queued]))
+        said = [
+            line.partition(" cut short: ")[2]
+            for line in mailer.output().splitlines()
+            if "the time to stop is over (1 s, MAILER_STOP_TIMEOUT)" in line
+        ]
+        expected = ["1 mail of the queue, 1 SMTP session", "1 request, 1 SMTP session"]
+        self.assertEqual(sorted(said), expected)
+        self.assertNotIn("Traceback", mailer.output())
+        self.assertNotIn("killed", mailer.output())
+
+
 class ReplacementTests(WorkerQueueCase):
     """Processes are replaced while clients ask: nobody notices."""
 
@@ -147,11 +177,56 @@ class ReplacementTests(WorkerQueueCase):
         mailer.await_other("worker-1", second)
         self.run_under(load)
 
-    def test_all_are_replaced_when_the_crontab_says_so(self) -> None:
-        mailer: Any = self.launch(MAILER_RESTART_CRON="*/2 * * * * *")
-        before = mailer.await_processes("worker-1", "queue")
-        for name in ("worker-1", "queue"):
+    def test_workers_with_too_much_memory_are_replaced_and_no_request_fails(self) -> None:
+        """Nor do those of the clients whose long requests they hold meanwhile."""
+        mailer: Any = self.launch(
+            MAILER_WORKERS=2, MAILER_MAX_REQUEST_SIZE=100_000_000, MAILER_QUEUE=False
+        )
+        before = mailer.await_processes("worker-1", "worker-2")
+        load = Load(mailer)
+        self.addCleanup(load.stop)
+        load.await_more()
+        long = self.connect_to_each(mailer)
+        for connection in long:
+            connection.sendall(b'{"ping":' + b" " * 40_000_000)
+        for name, process in before.items():
+            if name in _WORKERS:
+                mailer.await_other(name, process)
+        load.await_more()
+        self.assertEqual(mailer.output().count("(MAILER_MAX_MEMORY)"), 2)
+        for connection in long:
+            connection.sendall(b"null}")
+            with connection.makefile("rb") as lines:
+                self.assertEqual(read_answer(lines)["message"], _PONG)
+        self.run_under(load)
+        self.await_gone(before["worker-1"], before["worker-2"])
+
+    def connect_to_each(self, mailer: Any) -> list[socket.socket]:
+        """Open connections until each worker has taken one; give one of each."""
+        taken: dict[str, socket.socket] = {}
+
+        def connect() -> bool:
+            connection = mailer.connect()
+            self.addCleanup(connection.close)
+            port = connection.getsockname()[1]
+            found = until(
+                "the connection is taken",
+                lambda: [c["process"] for c in mailer.command("connections") if c["port"] == port],
+            )
+            taken.setdefault(found[0], connection)
+            return taken.keys() >= _WORKERS
+
+        until("each worker has a connection", connect)
+        return list(taken.values())
+
+    def test_all_are_replaced_when_the_crontab_says_so_and_no_request_fails(self) -> None:
+        mailer: Any = self.launch(MAILER_WORKERS=2, MAILER_RESTART_CRON="*/4 * * * * *")
+        before = mailer.await_processes(*_WORKERS, "queue")
+        load = Load(mailer)
+        self.addCleanup(load.stop)
+        for name in (*_WORKERS, "queue"):
             mailer.await_other(name, before[name])
+        self.run_under(load)
 
     def test_a_connection_outlasts_the_worker_that_took_it(self) -> None:
         mailer: Any = self.launch(MAILER_WORKERS=2, MAILER_QUEUE=False)

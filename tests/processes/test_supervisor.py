@@ -288,7 +288,7 @@ class CareTests(SupervisorCase):
 
     def test_who_takes_too_much_memory_is_replaced_once_it_is_idle(self) -> None:
         self.started()
-        self.look(61)
+        self.look(3)
         seat = self.seat("queue")
         seat[Field.MEMORY], seat[Field.DELIVERIES] = 65 * _MIB, 1
         self.look(5)
@@ -296,6 +296,21 @@ class CareTests(SupervisorCase):
         seat[Field.DELIVERIES] = 0
         self.look()
         self.assertEqual(len(self.family.living("queue")), 2)
+
+    def test_where_memory_is_soon_too_much_each_time_it_is_waited_longer(self) -> None:
+        """It begins with 40 MB, and takes more than the limit from its second look on."""
+        self.started(limits=Limits(memory_bytes=41 * _MIB), workers=1, queue=False)
+        lives = []
+        for _ in range(7):
+            body = self.only("worker-1")
+            self.look()
+            self.seat("worker-1")[Field.MEMORY] = 42 * _MIB
+            while len(self.family.living("worker-1")) == 1:
+                self.look()
+            lives.append(round(body.child.age))
+            self.settle()
+            body.end()
+        self.assertEqual(lives, [2, 4, 8, 16, 32, 60, 60])
 
     def test_a_limit_that_is_less_than_the_beginning_is_said_once_and_replaces_nobody(self) -> None:
         with capturedLogs() as events:

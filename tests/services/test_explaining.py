@@ -75,6 +75,7 @@ class ExplainTests(QueueCase):
             "bccList": [],
             "crashes": 0,
             "attemptCount": 1,
+            "attemptsNotKept": 0,
             "inDoubt": [],
             "settled": [],
             "attempts": [

@@ -121,6 +121,7 @@ class UntriedTests(PostmanCase):
         waiting = self.successResultOf(self.store.get(name))
         self.assertEqual((waiting.state.attempt_count, waiting.document), (0, mail()))
         self.assertEqual(waiting.state.waits, "not its turn")
+        self.assertEqual(waiting.state.ever_in_doubt(), (), "it was marked, and is with nobody")
         self.assertEqual((self.counters.sent, self.counters.failed), (0, 0))
         self.clock.advance(7)
         self.assertTrue(self.deliver().done)
