@@ -26,6 +26,7 @@ from smtpmailer.keysfile import load_keys
 from smtpmailer.lifecycle import Part, counted
 from smtpmailer.listener import Listener
 from smtpmailer.lookout import Lookout
+from smtpmailer.once_parts import build_once
 from smtpmailer.pacing import Pacer
 from smtpmailer.processes.pulse import Pulse
 from smtpmailer.processes.sharing import Shared
@@ -89,6 +90,7 @@ class Assembly:
         self._redis = _redis(settings, reactor, resets=place.first)
         link = self._redis.redis if self._redis else None
         self.queue = open_queue(settings, reactor, link) if settings.mailer_queue else None
+        self._once = build_once(settings, reactor, self.queue, link, self._threads)
         self._auth = build_auth(settings, reactor, place.shared.rates)
         self._tls = TlsDoor(settings)
         self._accounts = AccountsDesk(settings, find_machine_name())
@@ -129,6 +131,7 @@ class Assembly:
             self._auth.threads,
             *(self._redis.services if self._redis else ()),
             *(self.queue.services if self.queue else ()),
+            *self._once.services,
             self._remembering,
             Part(
                 "deliveries",
@@ -198,6 +201,7 @@ class Assembly:
             machine_name=find_machine_name(),
             room=MemoryRoom(0),
             accounts=self._accounts,
+            once=self._once.once,
         )
 
     def _make_runner(self, settings: Settings, front: Front) -> RunnerPart | None:

@@ -10,11 +10,18 @@ service has closed it in between. Not for use by several threads at once. ``clie
 ``client_twisted`` have the same methods for programs with an event loop.
 
 What is tried again. With ``retry_for`` a request is repeated where that can't do anything twice:
-the service could not be connected to, said that it did not look at the request, or the request
-only reads. A ``sendMail`` or ``queueMail`` that was written, in part or whole, is never written
-again: the service does not remember requests, so a second one is a second mail. An ``id`` changes
-nothing about that; it comes back in the answer, and the client checks that it does. Who gets
-ServiceUnreachableError with ``maybe_done`` has to choose between a mail too many and none.
+the service could not be connected to, said that it did not look at the request, the request only
+reads, or the service remembers it. So ``Client(retry_for=30).queue_mail(mail)`` makes one mail,
+however often connections break in that time: ``send_mail`` and ``queue_mail`` give each mail a key
+of its own (``once``), under which the service keeps its answer for a day. A key of the program's
+own, such as an order's number, holds over restarts of the program as well; ``request`` and
+``call`` take it in the document.
+
+An older service ignores the key. So each connection is asked first (a ``ping``), and to a service
+that does not know ``once`` a mail goes without, and is never written again once it was, in part or
+whole. Who gets ServiceUnreachableError with ``maybe_done`` has to choose between a mail too many
+and none. An ``id`` changes nothing about that; it comes back in the answer, and the client checks
+that it does.
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from smtpmailer.client_attempts import Attempts, Mail, closed, knows_once
 from smtpmailer.client_common import (
     ANSWER_LIMIT_BYTES,
     CHUNK_BYTES,
@@ -34,8 +42,6 @@ from smtpmailer.client_common import (
     DEFAULT_TIMEOUT,
     FAREWELL_LIMIT,
     Request,
-    may_repeat,
-    pauses,
     place,
     succeeded,
     tls_context,
@@ -83,6 +89,8 @@ class Client:
         self._clock = clock
         self._sleep = sleep
         self._socket: socket.socket | None = None
+        # Whether the service at its other end knows ``once``; None as long as it was not asked.
+        self._knows_once: bool | None = None
 
     def __enter__(self) -> Self:
         """Give the client; it connects at the first request."""
@@ -117,24 +125,7 @@ class Client:
         Raises ServiceUnreachableError (see its ``maybe_done``), ServiceProtocolError, and
         ValueError or TypeError for a document that is not JSON.
         """
-        request = Request.of(document, self._auth)
-        begun = self._clock()
-        patience = begun + min(self._retry_for, self._timeout)
-        waits = pauses()
-        while True:
-            pause = next(waits)
-            try:
-                answer = self._attempt(request, begun + self._timeout)
-            except ServiceUnreachableError as error:
-                if not may_repeat(error, request) or self._clock() + pause >= patience:
-                    raise
-            else:
-                if not unheard(answer):
-                    return answer
-                self.close()
-                if self._clock() + pause >= patience:
-                    return answer
-            self._sleep(pause)
+        return self._carry_out(Mail.of(document, self._auth))
 
     def call(self, name: str, argument: Any = None, **more: Any) -> dict[str, Any]:
         """Send the request ``name``; give the answer when it is a success.
@@ -143,17 +134,22 @@ class Client:
         """
         return succeeded(self.request({name: argument, **more}))
 
-    def send_mail(self, mail: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    def send_mail(
+        self, mail: Mapping[str, Any], *, once: str | bool = True, **more: Any
+    ) -> dict[str, Any]:
         """Have a mail (the API's mail object) sent now; give the answer of its success.
 
+        ``once`` is the request's key: 1 to 64 visible ASCII characters. True gives it a key of its
+        own where the client tries again, and the service knows what that is; False gives none.
         ``more`` stands beside the request's name: with ``detail=True`` the answer carries the
-        outcome for each recipient, an ``id`` comes back in it. Raises as ``call`` does.
+        outcome for each recipient, an ``id`` comes back in it. Raises as ``call`` does, and
+        ServiceProtocolError when the service does not know the key that was given.
         """
-        return self.call("sendMail", mail, **more)
+        return self._make({"sendMail": mail, **more}, once=once)
 
-    def queue_mail(self, mail: Mapping[str, Any], **more: Any) -> str:
-        """Have a mail queued; give its name in the queue, where it is safe. Raises as ``call``."""
-        return str(self.call("queueMail", mail, **more)["data"])
+    def queue_mail(self, mail: Mapping[str, Any], *, once: str | bool = True, **more: Any) -> str:
+        """Have a mail queued; give its name in the queue, where it is safe. As ``send_mail``."""
+        return str(self._make({"queueMail": mail, **more}, once=once)["data"])
 
     def forget(self, document: Mapping[str, Any]) -> None:
         """Send one request without waiting for its answer, on a connection of its own.
@@ -187,20 +183,56 @@ class Client:
             raise ServiceProtocolError(f"{self.where}: status is not an object: {data!r}")
         return data
 
-    def _attempt(self, request: Request, deadline: float) -> dict[str, Any]:
-        connection = self._connection(deadline)
+    def _make(self, document: Mapping[str, Any], *, once: str | bool) -> dict[str, Any]:
+        if once is True and not self._retry_for:
+            once = False
+        return succeeded(self._carry_out(Mail.making(document, self._auth, once=once)))
+
+    def _carry_out(self, mail: Mail) -> dict[str, Any]:
+        attempts = Attempts(mail, self._clock(), self._retry_for, self._timeout)
+        while True:
+            try:
+                answer = self._attempt(attempts)
+            except ServiceUnreachableError as error:
+                pause = attempts.after(error, self._clock())
+            else:
+                if unheard(answer):
+                    self.close()
+                wait = attempts.after_answer(answer, self._clock())
+                if wait is None:
+                    return answer
+                pause = wait
+            self._sleep(pause)
+
+    def _attempt(self, attempts: Attempts) -> dict[str, Any]:
+        connection = self._connection(attempts.deadline)
         try:
-            line = self._exchange(connection, request.raw, deadline)
-            return request.answer(line, self.where)
+            if attempts.must_ask(self._knows_once):
+                question = attempts.question(self._auth)
+                answer = self._ask(connection, question, attempts.deadline)
+                self._knows_once = knows_once(answer)
+                if attempts.is_over(answer):
+                    return answer
+                self._check_open()
+            request = attempts.to_write(self.where, self._knows_once)
+            return self._ask(connection, request, attempts.deadline)
         except BaseException:
             # Whatever ended it, a late answer must not be taken for the next request's.
             self.close()
             raise
 
+    def _check_open(self) -> None:
+        if self._socket is None:
+            raise closed(self.where)
+
+    def _ask(self, connection: socket.socket, request: Request, deadline: float) -> dict[str, Any]:
+        return request.answer(self._exchange(connection, request.raw, deadline), self.where)
+
     def _connection(self, deadline: float) -> socket.socket:
         if self._socket is not None and _gone(self._socket):
             self.close()
         if self._socket is None:
+            self._knows_once = None
             self._socket = self._connect(deadline)
         return self._socket
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from smtpmailer.client_attempts import Attempts, Mail, closed, knows_once
 from smtpmailer.client_common import (
     CHUNK_BYTES,
     CONNECT_LIMIT,
@@ -28,12 +29,9 @@ from smtpmailer.client_common import (
     FAREWELL_LIMIT,
     Conversation,
     Request,
-    may_repeat,
-    pauses,
     place,
     succeeded,
     tls_context,
-    unheard,
     why,
 )
 from smtpmailer.errors import ServiceProtocolError, ServiceUnreachableError
@@ -100,22 +98,7 @@ class AsyncClient:
 
         As ``Client.request``: the same rules, the same exceptions.
         """
-        request = Request.of(document, self._auth, next(self._numbers))
-        now = asyncio.get_running_loop().time
-        begun = now()
-        patience = begun + min(self._retry_for, self._timeout)
-        waits = pauses()
-        while True:
-            pause = next(waits)
-            try:
-                answer = await self._attempt(request, begun + self._timeout)
-            except ServiceUnreachableError as error:
-                if not may_repeat(error, request) or now() + pause >= patience:
-                    raise
-            else:
-                if not unheard(answer) or now() + pause >= patience:
-                    return answer
-            await asyncio.sleep(pause)
+        return await self._carry_out(Mail.of(document, self._auth, next(self._numbers)))
 
     async def call(self, name: str, argument: Any = None, **more: Any) -> dict[str, Any]:
         """Send the request ``name``; give the answer when it is a success.
@@ -124,16 +107,20 @@ class AsyncClient:
         """
         return succeeded(await self.request({name: argument, **more}))
 
-    async def send_mail(self, mail: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    async def send_mail(
+        self, mail: Mapping[str, Any], *, once: str | bool = True, **more: Any
+    ) -> dict[str, Any]:
         """Have a mail (the API's mail object) sent now; give the answer of its success.
 
-        ``more`` stands beside the request's name (``detail=True``). Raises as ``call`` does.
+        As ``Client.send_mail``.
         """
-        return await self.call("sendMail", mail, **more)
+        return await self._make({"sendMail": mail, **more}, once=once)
 
-    async def queue_mail(self, mail: Mapping[str, Any], **more: Any) -> str:
-        """Have a mail queued; give its name in the queue, where it is safe. Raises as ``call``."""
-        return str((await self.call("queueMail", mail, **more))["data"])
+    async def queue_mail(
+        self, mail: Mapping[str, Any], *, once: str | bool = True, **more: Any
+    ) -> str:
+        """Have a mail queued; give its name in the queue, where it is safe. As ``send_mail``."""
+        return str((await self._make({"queueMail": mail, **more}, once=once))["data"])
 
     async def forget(self, document: Mapping[str, Any]) -> None:
         """Send one request without waiting for its answer, on a connection of its own.
@@ -168,11 +155,40 @@ class AsyncClient:
             raise ServiceProtocolError(f"{self.where}: status is not an object: {data!r}")
         return data
 
-    async def _attempt(self, request: Request, deadline: float) -> dict[str, Any]:
-        link = await self._connection(deadline)
+    async def _make(self, document: Mapping[str, Any], *, once: str | bool) -> dict[str, Any]:
+        if once is True and not self._retry_for:
+            once = False
+        mail = Mail.making(document, self._auth, next(self._numbers), once=once)
+        return succeeded(await self._carry_out(mail))
+
+    async def _carry_out(self, mail: Mail) -> dict[str, Any]:
+        now = asyncio.get_running_loop().time
+        attempts = Attempts(mail, now(), self._retry_for, self._timeout)
+        while True:
+            try:
+                answer = await self._attempt(attempts)
+            except ServiceUnreachableError as error:
+                pause = attempts.after(error, now())
+            else:
+                wait = attempts.after_answer(answer, now())
+                if wait is None:
+                    return answer
+                pause = wait
+            await asyncio.sleep(pause)
+
+    async def _attempt(self, attempts: Attempts) -> dict[str, Any]:
+        link = await self._connection(attempts.deadline)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await link.ask(request)
+            async with asyncio.timeout_at(attempts.deadline):
+                if attempts.must_ask(link.knows_once):
+                    question = attempts.question(self._auth, next(self._numbers))
+                    answer = await link.ask(question)
+                    link.knows_once = knows_once(answer)
+                    if attempts.is_over(answer):
+                        return answer
+                    if link.is_over:
+                        raise closed(self.where)
+                return await link.ask(attempts.to_write(self.where, link.knows_once))
         except TimeoutError as error:
             raise ServiceUnreachableError(
                 self.where, why(error, "no answer"), maybe_done=True
@@ -212,6 +228,8 @@ class _Link:
         self._reader = reader
         self._writer = writer
         self._conversation = Conversation(where)
+        #: Whether the service knows ``once``; None as long as it was not asked.
+        self.knows_once: bool | None = None
         self._reading = asyncio.create_task(self._read())
 
     @property

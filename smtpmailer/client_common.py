@@ -29,6 +29,7 @@ __all__ = [
     "FAREWELL_LIMIT",
     "Conversation",
     "Request",
+    "may_pass",
     "may_repeat",
     "pauses",
     "place",
@@ -157,10 +158,11 @@ def may_repeat(error: ServiceUnreachableError, request: Request) -> bool:
     Before anything was written every request may, when its cause may pass: a refused connection
     does, a certificate that is not trusted does not. Afterwards only one that changes nothing.
     """
-    return request.only_reads if error.maybe_done else _may_pass(error.__cause__)
+    return request.only_reads if error.maybe_done else may_pass(error.__cause__)
 
 
-def _may_pass(cause: BaseException | None) -> bool:
+def may_pass(cause: BaseException | None) -> bool:
+    """Whether what kept a request from being written may have passed by the next attempt."""
     if isinstance(cause, ssl.SSLError):
         return isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     if isinstance(cause, socket.gaierror):

@@ -22,7 +22,7 @@ from typing import Any, Final
 from cryptography import x509
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred, succeed
 from twisted.internet.defer import TimeoutError as DeferTimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionDone
@@ -39,17 +39,15 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from smtpmailer.client_attempts import Attempts, Mail, closed, knows_once
 from smtpmailer.client_common import (
     CONNECT_LIMIT,
     DEFAULT_TIMEOUT,
     FAREWELL_LIMIT,
     Conversation,
     Request,
-    may_repeat,
-    pauses,
     place,
     succeeded,
-    unheard,
 )
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import ServiceProtocolError, ServiceUnreachableError
@@ -117,28 +115,13 @@ class TwistedClient:
         patience = self._clock.callLater(FAREWELL_LIMIT, link.drop)
         return link.part().addCallback(lambda _: patience.cancel() if patience.active() else None)
 
-    @returns_deferred
-    async def request(self, document: Mapping[str, Any]) -> dict[str, Any]:
+    def request(self, document: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
         """Send one request, as it is; fires with the service's answer, also when it is an error.
 
         As ``Client.request``: the same rules, and it fails with what that raises.
         """
-        request = Request.of(document, self._auth, next(self._numbers))
-        now = self._clock.seconds
-        begun = now()
-        patience = begun + min(self._retry_for, self._timeout)
-        waits = pauses()
-        while True:
-            pause = next(waits)
-            try:
-                answer = await self._attempt(request, begun + self._timeout)
-            except ServiceUnreachableError as error:
-                if not may_repeat(error, request) or now() + pause >= patience:
-                    raise
-            else:
-                if not unheard(answer) or now() + pause >= patience:
-                    return answer
-            await deferLater(self._clock, pause)
+        number = next(self._numbers)
+        return maybeDeferred(Mail.of, document, self._auth, number).addCallback(self._carry_out)
 
     @returns_deferred
     async def call(self, name: str, argument: Any = None, **more: Any) -> dict[str, Any]:
@@ -148,20 +131,24 @@ class TwistedClient:
         """
         return succeeded(await self.request({name: argument, **more}))
 
-    def send_mail(self, mail: Mapping[str, Any], **more: Any) -> Deferred[dict[str, Any]]:
+    def send_mail(
+        self, mail: Mapping[str, Any], *, once: str | bool = True, **more: Any
+    ) -> Deferred[dict[str, Any]]:
         """Have a mail (the API's mail object) sent now; fires with the answer of its success.
 
-        ``more`` stands beside the request's name (``detail=True``). Fails as ``call`` does.
+        As ``Client.send_mail``: it fails with what that raises.
         """
-        return self.call("sendMail", mail, **more)
+        return self._make({"sendMail": mail, **more}, once=once)
 
     @returns_deferred
-    async def queue_mail(self, mail: Mapping[str, Any], **more: Any) -> str:
+    async def queue_mail(
+        self, mail: Mapping[str, Any], *, once: str | bool = True, **more: Any
+    ) -> str:
         """Have a mail queued; fires with its name in the queue, where it is safe.
 
-        Fails as ``call`` does.
+        As ``send_mail``.
         """
-        return str((await self.call("queueMail", mail, **more))["data"])
+        return str((await self._make({"queueMail": mail, **more}, once=once))["data"])
 
     @returns_deferred
     async def forget(self, document: Mapping[str, Any]) -> None:
@@ -200,8 +187,43 @@ class TwistedClient:
             raise ServiceProtocolError(f"{self.where}: status is not an object: {data!r}")
         return data
 
-    async def _attempt(self, request: Request, deadline: float) -> dict[str, Any]:
-        link = await self._connection(deadline)
+    @returns_deferred
+    async def _make(self, document: Mapping[str, Any], *, once: str | bool) -> dict[str, Any]:
+        if once is True and not self._retry_for:
+            once = False
+        mail = Mail.making(document, self._auth, next(self._numbers), once=once)
+        return succeeded(await self._carry_out(mail))
+
+    @returns_deferred
+    async def _carry_out(self, mail: Mail) -> dict[str, Any]:
+        now = self._clock.seconds
+        attempts = Attempts(mail, now(), self._retry_for, self._timeout)
+        while True:
+            try:
+                answer = await self._attempt(attempts)
+            except ServiceUnreachableError as error:
+                pause = attempts.after(error, now())
+            else:
+                wait = attempts.after_answer(answer, now())
+                if wait is None:
+                    return answer
+                pause = wait
+            await deferLater(self._clock, pause)
+
+    async def _attempt(self, attempts: Attempts) -> dict[str, Any]:
+        link = await self._connection(attempts.deadline)
+        if attempts.must_ask(link.knows_once):
+            question = attempts.question(self._auth, next(self._numbers))
+            answer = await self._ask(link, question, attempts.deadline)
+            link.knows_once = knows_once(answer)
+            if attempts.is_over(answer):
+                return answer
+            if link.is_over:
+                raise closed(self.where)
+        request = attempts.to_write(self.where, link.knows_once)
+        return await self._ask(link, request, attempts.deadline)
+
+    async def _ask(self, link: _Link, request: Request, deadline: float) -> dict[str, Any]:
         answer = link.ask(request).addTimeout(
             max(0.0, deadline - self._clock.seconds()), self._clock
         )
@@ -255,6 +277,8 @@ class _Link(Protocol):
         self.gone: Deferred[None] = Deferred()
         self.ended_well = False
         self._conversation = Conversation(where)
+        #: Whether the service knows ``once``; None as long as it was not asked.
+        self.knows_once: bool | None = None
 
     @property
     def is_over(self) -> bool:

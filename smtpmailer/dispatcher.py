@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from smtpmailer.core.documents import Document
 from smtpmailer.core.grants import EVERYTHING, Grant
+from smtpmailer.core.once import is_key
 from smtpmailer.core.replies import MISSING, Reply, error
 from smtpmailer.core.requests import Arguments
 from smtpmailer.core.standing import Standing
@@ -39,6 +40,8 @@ __all__ = ["REQUESTS", "Arguments", "Dispatcher", "Gate", "Gates", "Handler", "R
 _SCALARS: Final = (str, int, float, bool, type(None))
 _SHOWN_CHARACTERS: Final = 80
 _UNAUTHORIZED: Final = error(None, "unauthorized request")
+#: The requests that may be carried out once however often they are made; see services.once.
+_ONCE: Final = ("sendMail", "queueMail")
 
 
 class Gate(enum.Enum):
@@ -270,7 +273,18 @@ def _arguments(name: str, call: _Call, grant: Grant) -> Arguments:
         wants_detail=fields.get("detail") is True,
         grant=grant,
         request=call.number,
+        once=_key(name, fields["once"]) if "once" in fields else "",
     )
+
+
+def _key(name: str, value: object) -> str:
+    """Give a request's key; raises RequestInvalidError for what is none, or where none goes."""
+    if name not in _ONCE:
+        raise RequestInvalidError({"once": [f"goes with {' and '.join(_ONCE)} only"]})
+    if not isinstance(value, str) or not is_key(value):
+        text = "has to be a string of 1 to 64 visible ASCII characters, such as a UUID"
+        raise RequestInvalidError({"once": [text]})
+    return value
 
 
 def _finish(reply: Reply, name: str | None, fields: Mapping[str, Any]) -> Reply:
@@ -285,7 +299,7 @@ def _finish(reply: Reply, name: str | None, fields: Mapping[str, Any]) -> Reply:
         request_id = MISSING
     if detail is reply.detail and request_id is reply.request_id:
         return reply
-    return attrs.evolve(reply, request_id=request_id, detail=detail)
+    return reply.shown(request_id, detail)
 
 
 def _shown(text: str | None) -> str:

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -27,6 +28,7 @@ from smtpmailer.queue_parts import QueueGround, build_queue_front
 from smtpmailer.schemafiles import load_schema
 from smtpmailer.services.courier import Courier, MailDefaults
 from smtpmailer.services.mail import MailService
+from smtpmailer.services.once import Once
 from smtpmailer.services.postman import Postman
 from smtpmailer.services.queue import QueueTools
 from smtpmailer.services.room import MemoryRoom
@@ -34,7 +36,7 @@ from smtpmailer.services.status import StatusService
 from smtpmailer.stores.attachments import Attachments
 from smtpmailer.template_parts import build_templates
 
-__all__ = ["Front", "Ground", "build_front", "find_machine_name"]
+__all__ = ["Front", "Ground", "build_front", "find_machine_name", "fresh_stamp"]
 
 #: Requests that take a part of a millisecond and more.
 _COSTLY: Final = frozenset({"sendMail", "queueMail"})
@@ -60,6 +62,7 @@ class Ground:
     machine_name: str
     room: MemoryRoom
     accounts: AccountsDesk
+    once: Once
 
 
 @attrs.frozen(kw_only=True)
@@ -88,17 +91,22 @@ def build_front(settings: Settings, ground: Ground) -> Front:
     queue = None
     if ground.queue is not None:
         schema = Schema(load_schema("updateQueuedMail"))
-        tools = QueueTools(parser=parser, update_schema=schema, courier=courier, stamp=_stamp)
+        tools = QueueTools(parser=parser, update_schema=schema, courier=courier, stamp=fresh_stamp)
         queue = build_queue_front(settings, ground.queue, tools, ground.counters)
-    mail = MailService(parser, courier, ground.counters, _stamp, queue.requeue if queue else None)
+    mail = MailService(
+        parser, courier, ground.counters, fresh_stamp, queue.requeue if queue else None
+    )
     handlers: Mapping[str, Handler] = {
         "sendMail": mail.send_mail,
-        **_status_handlers(ground),
+        **_status_handlers(settings, ground),
         **(queue.handlers if queue else {}),
         **(templates.handlers if templates else {}),
     }
     # A burst of mails is spread over turns of the reactor; what costs little goes in between.
-    costly = {name: paced(ground.pace, handlers[name]) for name in _COSTLY & handlers.keys()}
+    costly = {
+        name: paced(ground.pace, ground.once.wrap(name, handlers[name]))
+        for name in _COSTLY & handlers.keys()
+    }
     auth = ground.auth if settings.mailer_auth else None
     return Front(
         dispatcher=Dispatcher({**handlers, **costly}, auth, _gates(settings)),
@@ -106,13 +114,14 @@ def build_front(settings: Settings, ground: Ground) -> Front:
     )
 
 
-def _status_handlers(ground: Ground) -> Mapping[str, Handler]:
+def _status_handlers(settings: Settings, ground: Ground) -> Mapping[str, Handler]:
     store = ground.queue.store if ground.queue else None
-    status = StatusService(ground.counters, store, ground.redis)
+    status = StatusService(ground.counters, store, ground.redis, settings.mailer_once_keep)
     return {"ping": status.ping, "status": status.status}
 
 
-def _stamp() -> Stamp:
+def fresh_stamp() -> Stamp:
+    """Give a new mail its identity."""
     return Stamp(unique=secrets.token_hex(8), epoch_seconds=time.time())
 
 
@@ -142,7 +151,8 @@ def find_machine_name() -> str:
 
 def _attachments(settings: Settings, ground: Ground) -> Attachments:
     queue = (settings.queue_dir, settings.queue_process_dir, settings.queue_failed_dir)
-    own = (*settings.secret_files, *(queue if settings.mailer_queue else ()))
+    remembered = str(Path(settings.queue_dir, ".smtpmailer"))
+    own = (*settings.secret_files, remembered, *(queue if settings.mailer_queue else ()))
     return Attachments(
         ground.threads,
         directories=settings.attachment_dirs,

@@ -6,7 +6,7 @@ A Deferred promised here always fires: each implementation bounds its own waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import Interface
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         OutgoingMail,
         Route,
     )
+    from smtpmailer.core.once import Kept
     from smtpmailer.core.queued import (
         Buried,
         FoundMail,
@@ -48,6 +49,7 @@ __all__ = [
     "IDeadLetters",
     "IDispatcher",
     "IMailSearch",
+    "IOnceStore",
     "IQueue",
     "IQueueRun",
     "IQueueStore",
@@ -291,6 +293,41 @@ class IMailSearch(Interface):
 
         Fails with NoSuchMailError when it is nowhere, StoreError when that can't be told now.
         """
+
+
+class IOnceStore(Interface):
+    """Remembers requests that are to be carried out once, by the places that their keys give.
+
+    A place is a name of 64 hexadecimal digits. All processes and nodes that share a store see the
+    same. Every Deferred may fail with StoreError; what is kept is so for a time that the store was
+    told, and then forgotten.
+    """
+
+    def claim(place: str, note: Mapping[str, Any]) -> Deferred[Kept | None]:
+        """Take a place for a request that begins now.
+
+        Fires with None when it was free and is ours now, durably: nobody else gets it until
+        ``release``. Fires with what is kept there when it was not. When it fails nothing is to be
+        done for the request.
+        """
+
+    def answer(place: str, note: Mapping[str, Any], answer: MailDocument) -> Deferred[None]:
+        """Keep the answer beside the note; fires when that is durable. Nobody works on it then.
+
+        When it fails the place stays taken, and ours: leave it.
+        """
+
+    def release(place: str) -> Deferred[None]:
+        """Let go of a place that is ours: it is free again, as if nothing had been asked.
+
+        When it fails the place stays taken, and ours: leave it.
+        """
+
+    def leave(place: str) -> None:
+        """Say that nobody works any more on a place that is ours; it stays taken."""
+
+    def stop() -> Deferred[None]:
+        """Let go of everything; what has no answer yet is left."""
 
 
 class IRedis(Interface):

@@ -7,7 +7,8 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import attrs
 from twisted.application.service import IService
@@ -15,28 +16,42 @@ from twisted.internet.defer import succeed
 
 from smtpmailer.core.names import file_name, name_of_file
 from smtpmailer.core.settings import Settings
-from smtpmailer.interfaces import IDeadLetters, IMailSearch, IQueue, IRedis
+from smtpmailer.interfaces import (
+    IDeadLetters,
+    IMailSearch,
+    IOnceStore,
+    IQueue,
+    IRedis,
+    IThreads,
+)
 from smtpmailer.lifecycle import Part
 from smtpmailer.stores.carrying import Place
 from smtpmailer.stores.content import encode
 from smtpmailer.stores.filequeue import QueueDirectories, make_file_queue
+from smtpmailer.stores.once_files import FileOnceStore
+from smtpmailer.stores.once_redis import RedisOnceStore
 from smtpmailer.stores.redis_keys import Node
 from smtpmailer.stores.redis_leases import LeasePlan
 from smtpmailer.stores.redis_mails import encoded
 from smtpmailer.stores.redisqueue import RedisQueue, SharedQueue, make_redis_queue
 from smtpmailer.stores.sealed import QueueCipher
 from smtpmailer.stores.watch import DirectoryWatch
+from smtpmailer.sweeping import Sweeping
 from smtpmailer.threads import InlineThreads, Threads
 
 __all__ = [
+    "OnceStore",
     "QueueStores",
     "cipher_of",
     "directories_of",
     "file_place",
+    "open_once_store",
     "open_redis_queue",
     "open_stores",
     "redis_place",
 ]
+
+_HOUR: Final = 3600
 
 
 @attrs.frozen(kw_only=True)
@@ -81,6 +96,28 @@ def open_stores(settings: Settings, reactor: Any, redis: IRedis | None) -> Queue
         lists_when_empty=True,
         claims_ahead=True,
     )
+
+
+@attrs.frozen(kw_only=True)
+class OnceStore:
+    """Where requests are remembered that are to be carried out once; unsealed."""
+
+    store: IOnceStore
+    services: tuple[IService, ...]
+
+
+def open_once_store(
+    settings: Settings, reactor: Any, redis: IRedis | None, threads: IThreads
+) -> OnceStore:
+    """Give what remembers requests, which is kept where the queue is, or would be if it were on."""
+    keep = settings.mailer_once_keep
+    if redis is not None and settings.redis_store_queue:
+        shared = RedisOnceStore(redis, settings.redis_key_prefix, keep=keep, clock=reactor)
+        return OnceStore(store=shared, services=(Part("requests' keys", stop=shared.stop),))
+    directory = str(Path(settings.queue_dir, ".smtpmailer", "once"))
+    files = FileOnceStore(directory, threads, durable=settings.queue_fsync)
+    sweeping = Sweeping(lambda: files.sweep(time.time() - keep), reactor, min(keep, _HOUR))
+    return OnceStore(store=files, services=(Part("requests' keys", stop=files.stop), sweeping))
 
 
 def open_redis_queue(

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -326,6 +327,46 @@ class ReplyTests(_DispatcherCase):
         answer = self.ask(self.open, '{"ping":1,"detail":true,"id":2}')
         self.assertEqual(answer, {**_PONG, "id": 2, "detail": {"mailId": "m"}})
         self.assertEqual([a.wants_detail for a in self.seen], [False, False, False, True])
+
+    def test_a_key_goes_with_requests_that_make_a_mail(self) -> None:
+        for name in ("sendMail", "queueMail"):
+            self.ask(self.open, f'{{"{name}":{{}},"once":"order-17"}}')
+            self.ask(self.open, f'{{"{name}":{{}}}}')
+        self.assertEqual([each.once for each in self.seen], ["order-17", ""] * 2)
+
+    def test_a_key_is_refused_elsewhere(self) -> None:
+        for name in REQUESTS.keys() - {"sendMail", "queueMail"}:
+            answer = self.ask(self.open, f'{{"{name}":null,"once":"k"}}')
+            expected = _refused(
+                "invalid payload", {"once": ["goes with sendMail and queueMail only"]}
+            )
+            self.assertEqual(answer, expected)
+        self.assertEqual(self.seen, [])
+
+    def test_what_is_no_key_is_refused(self) -> None:
+        text = "has to be a string of 1 to 64 visible ASCII characters, such as a UUID"
+        for key in ('""', "null", "5", "true", '["k"]', '"a b"', '"ä"', f'"{"x" * 65}"'):
+            answer = self.ask(self.open, f'{{"queueMail":{{}},"once":{key}}}')
+            self.assertEqual(answer, _refused("invalid payload", {"once": [text]}), key)
+        self.assertEqual(self.seen, [])
+
+    def test_a_key_is_looked_at_last(self) -> None:
+        self.assertEqual(
+            self.ask(self.make(gates=Gates()), '{"queueMail":{},"once":5}'),
+            _refused("queue service is not enabled"),
+        )
+        self.assertEqual(
+            self.ask(self.guarded, '{"queueMail":{},"once":5}'), _refused("unauthorized request")
+        )
+        self.assertEqual(self.ask(self.open, '{"once":5}'), _refused("invalid request"))
+
+    def test_an_answer_says_whether_it_is_a_repeated_one(self) -> None:
+        for repeated in (False, True):
+            reply = attrs.evolve(success(message="pong"), repeated=repeated)
+            dispatcher = self.make(answer=lambda _, reply=reply: succeed(reply))  # type: ignore[misc]
+            answer = self.ask(dispatcher, '{"ping":1,"id":7,"detail":true}')
+            expected: dict[str, Any] = {**_PONG, "id": 7, "repeated": repeated, "detail": {}}
+            self.assertEqual(list(answer.items()), list(expected.items()))
 
     def test_detail_is_an_object_also_when_nothing_is_known(self) -> None:
         dispatcher = self.make(answer=lambda _: succeed(error(None, "no")))

@@ -46,6 +46,11 @@ _MANY: Final[dict[str, Any]] = {"multiple": True, "metavar": "ADDR"}
 )
 @click.option("--from-email", metavar="ADDR", help="The sender's address (MAIL_FROM_ADDR).")
 @click.option("--from-name", metavar="NAME", help="The sender's name (MAIL_FROM_NAME).")
+@click.option(
+    "--once",
+    metavar="KEY",
+    help="Send no second mail when the command is given again with this key: 1 to 64 characters.",
+)
 @click.option("--json", "json_wanted", is_flag=True, help="Print the service's answer as it is.")
 @connection_options
 def send(json_wanted: bool, recipients: Any, **options: Any) -> None:  # noqa: FBT001
@@ -61,12 +66,13 @@ def send(json_wanted: bool, recipients: Any, **options: Any) -> None:  # noqa: F
         if listed is not None:
             send_each(client, mail, listed, json_wanted=json_wanted)
         else:
-            _send_one(client, mail, json_wanted=json_wanted)
+            key = {} if options["once"] is None else {"once": options["once"]}
+            _send_one(client, {"sendMail": mail, "detail": True, **key}, json_wanted=json_wanted)
 
 
-def _send_one(client: Client, mail: dict[str, Any], *, json_wanted: bool) -> None:
+def _send_one(client: Client, request: dict[str, Any], *, json_wanted: bool) -> None:
     try:
-        answer = client.request({"sendMail": mail, "detail": True})
+        answer = client.request(request)
     except (ServiceUnreachableError, ServiceProtocolError) as error:
         raise unreachable(error) from error
     if json_wanted:
@@ -85,6 +91,8 @@ def _listed(recipients: Any, options: dict[str, Any]) -> Any:
         return None
     if options["to"] or options["cc"] or options["bcc"]:
         raise click.UsageError("--recipients can't be combined with --to, --cc or --bcc")
+    if options["once"] is not None:
+        raise click.UsageError("--once is for one mail, and can't be combined with --recipients")
     try:
         return read_recipients(recipients.read())
     except (RecipientFileError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ import attrs
 
 from smtpmailer.core.accounts import DEFAULT_ACCOUNT, NO_ACCOUNTS, Accounts
 from smtpmailer.core.grants import EVERYTHING, Grant
+from smtpmailer.core.mime import Stamp
 from smtpmailer.core.model import Address, Encryption, FilePart, MailRequest, SmtpOverrides
 from smtpmailer.core.schemas import Schema
 from smtpmailer.errors import NoRecipientError, NotAllowedError, RequestInvalidError
@@ -21,6 +22,8 @@ _MAX_EXACT: Final = 1e15
 #: No list of a mail but those of its recipients is longer.
 _MAX_ITEMS: Final = 1000
 _NO_OVERRIDES: Final = SmtpOverrides()
+#: The fields that every mail has.
+_USUAL: Final = frozenset({"to", "ccList", "bccList", "subject", "body"})
 _LISTS: Final = {
     "to",
     "ccList",
@@ -40,6 +43,7 @@ class Arguments:
     ``has_content`` tells that from null. ``peer`` is the client's address, for the log.
     ``wants_detail`` says that a reply's ``detail`` will be shown. ``grant`` is what the client's
     password allows. ``request`` is the request's number, unique in its process, for the log.
+    ``once`` is the request's key, empty without one; ``stamp`` is then what its mail has to carry.
     """
 
     value: Any = attrs.field(repr=False)
@@ -49,6 +53,8 @@ class Arguments:
     wants_detail: bool = False
     grant: Grant = EVERYTHING
     request: int = attrs.field(default=0, eq=False)
+    once: str = ""
+    stamp: Stamp | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -202,30 +208,40 @@ def _without_sizes(schema: Any) -> Any:
 
 
 def _mail(document: Mapping[str, Any]) -> MailRequest:
+    more = {} if document.keys() <= _USUAL else _more(document)
     return MailRequest(
         to=_addresses(document["to"]),
         cc=_addresses(document["ccList"]),
         bcc=_addresses(document["bccList"]),
-        reply_to=_addresses(document.get("replyTo", ())),
         subject=document["subject"],
         body=document.get("body"),
-        template=document.get("useTemplate"),
-        replace_content={
-            key: _text(value) for key, value in document.get("replaceContent", {}).items()
-        },
-        attachments=tuple(_attachment(*item) for item in document.get("attachments", ())),
-        embedded=tuple(_embedded(*item) for item in document.get("embedded", ())),
-        from_email=document.get("fromEmail"),
-        from_name=document.get("fromName"),
-        account=document.get("account"),
-        smtp=_overrides(document),
-        timeout=_integer(document.get("timeout")),
-        schedule_time=_integer(document.get("scheduleTime")),
-        fail_to_delivered=_integer(document.get("failToDelivered")) or 0,
+        **more,
     )
 
 
+def _more(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the fields that most mails lack."""
+    return {
+        "reply_to": _addresses(document.get("replyTo", ())),
+        "template": document.get("useTemplate"),
+        "replace_content": {
+            key: _text(value) for key, value in document.get("replaceContent", {}).items()
+        },
+        "attachments": tuple(_attachment(*item) for item in document.get("attachments", ())),
+        "embedded": tuple(_embedded(*item) for item in document.get("embedded", ())),
+        "from_email": document.get("fromEmail"),
+        "from_name": document.get("fromName"),
+        "account": document.get("account"),
+        "smtp": _overrides(document),
+        "timeout": _integer(document.get("timeout")),
+        "schedule_time": _integer(document.get("scheduleTime")),
+        "fail_to_delivered": _integer(document.get("failToDelivered")) or 0,
+    }
+
+
 def _overrides(document: Mapping[str, Any]) -> SmtpOverrides:
+    if not any(key.startswith("smtp") for key in document):
+        return _NO_OVERRIDES
     encryption = document.get("smtpEncryption")
     return SmtpOverrides(
         host=document.get("smtpHost"),
@@ -237,6 +253,8 @@ def _overrides(document: Mapping[str, Any]) -> SmtpOverrides:
 
 
 def _addresses(items: Any) -> tuple[Address, ...]:
+    if not items:
+        return ()
     return tuple(
         Address(email=item) if isinstance(item, str) else Address(email=item[0], name=item[1])
         for item in items

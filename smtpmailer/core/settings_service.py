@@ -142,6 +142,13 @@ class ServiceSettings:
     mailer_request_timeout: int = _key(
         "limit", Number(1), 60, "Time from a request's first byte to its last.", unit="s"
     )
+    mailer_once_keep: int = _key(
+        "limit",
+        Number(60, 31_536_000),
+        86400,
+        "How long the answer to a request with a key (once) is remembered.",
+        unit="s",
+    )
     mailer_auth: bool = _key("auth", Flag(), False, "Whether a request needs the password.")
     mailer_auth_hash_method: Literal["bcrypt", "argon2i", "sodium"] = _key(
         "auth",

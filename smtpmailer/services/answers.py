@@ -10,11 +10,11 @@ import attrs
 from twisted.logger import Logger
 
 from smtpmailer.core.queued import Page, StoredMail
-from smtpmailer.core.replies import Reply, error, success
-from smtpmailer.errors import NoSuchMailError, StoreError
+from smtpmailer.core.replies import Effect, Reply, error, success
+from smtpmailer.errors import NoSuchMailError, RedisAwayError, StoreError
 from smtpmailer.services.replies import page_of, shown_mail
 
-__all__ = ["INVALID", "NOT_A_NAME", "Answers", "ListWords", "readable"]
+__all__ = ["INVALID", "NOT_A_NAME", "Answers", "ListWords", "effect_of", "readable"]
 
 INVALID: Final = "invalid payload"
 NOT_A_NAME: Final = "invalid file path string"
@@ -98,3 +98,9 @@ def readable(mail: StoredMail) -> Mapping[str, Any]:
     if mail.fault or isinstance(mail.document, str):
         raise StoreError(f"{mail.name}: {mail.fault or 'encrypted'}")
     return mail.document
+
+
+def effect_of(fault: StoreError) -> Effect:
+    """Say what came of putting a mail that failed so; of most faults nothing, see IQueueStore."""
+    lost = isinstance(fault, RedisAwayError) and fault.sent
+    return Effect.UNKNOWN if lost else Effect.NONE

@@ -3,21 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 from twisted.logger import Logger, LogLevel
 
 from smtpmailer.core.mime import Stamp
-from smtpmailer.core.model import DeliveryResult, MailRequest
+from smtpmailer.core.model import DeliveryResult, MailRequest, Outcome
 from smtpmailer.core.queuestate import FRESH, MailState
-from smtpmailer.core.replies import Reply, error, success
+from smtpmailer.core.replies import Effect, Reply, error, success
 from smtpmailer.core.requests import Arguments, MailParser
 from smtpmailer.core.retry import Moment, Retry, RetryPolicy, Verdict, after_attempt
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import ClientError, RequestInvalidError, StoreError, TemplatesOffError
 from smtpmailer.interfaces import ICounters, IQueueStore
+from smtpmailer.services.answers import effect_of
 from smtpmailer.services.counting import count_failure, count_result
 from smtpmailer.services.courier import Courier, Plan
 from smtpmailer.services.replies import delivery_detail
@@ -85,20 +86,21 @@ class MailService:
         request = self._parser.accept(arguments.value, arguments.grant)
         # Now: the account that it names may be gone by the time a template was read.
         plan = Plan(routes=self._courier.routes(request))
-        stamp = self._stamp()
+        stamp = arguments.stamp or self._stamp()
         try:
             # Before, and not in, ``deliver``: what is queued after a failure is what was sent.
-            request = await self._courier.render(request)
+            if request.template is not None:
+                request = await self._courier.render(request)
             result = await self._courier.deliver(request, stamp, plan)
         except TemplatesOffError as fault:
-            return error(None, str(fault))
+            return error(None, str(fault), effect=Effect.NONE)
         except RequestInvalidError:
             raise
         except StoreError:
             text = "mail {mail_id} (request {request}): its template can't be read"
             self._log.failure(text, mail_id=stamp.unique, request=arguments.request)
             await count_failure(self._counters)
-            return error("the template can't be read now", _FAILED)
+            return error("the template can't be read now", _FAILED, effect=Effect.NONE)
         except ClientError as fault:
             await count_failure(self._counters)
             self._log.warn(
@@ -110,37 +112,41 @@ class MailService:
                 why=str(fault),
                 outcome="failed",
             )
-            return error(str(fault), _FAILED)
+            return error(str(fault), _FAILED, effect=Effect.NONE)
         await count_result(self._counters, result)
         detail = delivery_detail(stamp.unique, result)
         told = _Told(arguments, stamp.unique, request.fail_to_delivered + 1, result)
         if result.delivered:
             self._tell(told, said_yes(result), "sent")
             return success(None, "mail sent successfully", detail)
-        reason, more = await self._queue_again(told, request, stamp)
-        return error(reason, _FAILED, {**detail, **more})
+        return await self._queue_again(told, request, stamp, detail)
 
     async def _queue_again(
-        self, told: _Told, request: MailRequest, stamp: Stamp
-    ) -> tuple[str, dict[str, Any]]:
-        """Put a mail that failed for now into the queue; gives the reason and more detail."""
+        self, told: _Told, request: MailRequest, stamp: Stamp, detail: Mapping[str, Any]
+    ) -> Reply:
+        """Put a mail that failed for now into the queue, and answer that."""
         result = told.result
         verdict = self._verdict(request, stamp, result)
+        effect = _effect_of(result)
         if self._requeue is None or not isinstance(verdict, Retry):
             self._tell(told, with_reply(f"failed: {result.reason}", result), "failed")
-            return result.reason, {}
+            return error(result.reason, _FAILED, detail, effect)
         store = self._requeue.store
         name = store.make_name(stamp.epoch_seconds, stamp.unique)
         kept = self._courier.stored(told.arguments.value, request)
         stored = {**kept, "failToDelivered": verdict.failures}
         try:
             await store.put(name, stored, verdict.state)
-        except StoreError:
+        except StoreError as fault:
             self._log.failure("mail {mail_id} can't be queued again", mail_id=stamp.unique)
             self._tell(told, with_reply(f"failed: {result.reason}", result), "failed")
-            return f"{result.reason} (and it could not be queued for another attempt)", {}
+            why = f"{result.reason} (and it could not be queued for another attempt)"
+            if effect is Effect.NONE:
+                effect = effect_of(fault)
+            return error(why, _FAILED, detail, effect)
         self._tell_queued(told, name, verdict.state)
-        return result.reason, {"queueName": name, "nextAttempt": verdict.state.next_at}
+        more = {"queueName": name, "nextAttempt": verdict.state.next_at}
+        return error(result.reason, _FAILED, {**detail, **more})
 
     def _verdict(
         self, request: MailRequest, stamp: Stamp, result: DeliveryResult
@@ -182,3 +188,9 @@ class MailService:
             what=what,
             **more,
         )
+
+
+def _effect_of(result: DeliveryResult) -> Effect:
+    """Say what came of a mail that is not queued: perhaps somebody has it all the same."""
+    had = (Outcome.DELIVERED, Outcome.UNCERTAIN)
+    return Effect.FINAL if any(o.outcome in had for o in result.outcomes) else Effect.NONE

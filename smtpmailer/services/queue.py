@@ -14,7 +14,7 @@ from smtpmailer.core.model import MailRequest
 from smtpmailer.core.names import unique_of
 from smtpmailer.core.queued import StoredMail
 from smtpmailer.core.queuestate import FRESH, updated
-from smtpmailer.core.replies import Reply, error, success
+from smtpmailer.core.replies import Effect, Reply, error, success
 from smtpmailer.core.requests import Arguments, MailParser
 from smtpmailer.core.schemas import Schema
 from smtpmailer.coroutines import returns_deferred
@@ -26,7 +26,7 @@ from smtpmailer.errors import (
     TemplatesOffError,
 )
 from smtpmailer.interfaces import Handler, IQueueStore
-from smtpmailer.services.answers import INVALID, Answers, ListWords, readable
+from smtpmailer.services.answers import INVALID, Answers, ListWords, effect_of, readable
 from smtpmailer.services.courier import Courier
 from smtpmailer.services.replies import shown_mail, waiting_detail
 from smtpmailer.services.telling import name_fields, request_domains
@@ -93,7 +93,7 @@ class QueueService:
         template and values don't fit together.
         """
         request = self._tools.parser.accept(arguments.value, arguments.grant)
-        stamp = self._tools.stamp()
+        stamp = arguments.stamp or self._tools.stamp()
         name = self._store.make_name(self._due(request, stamp), stamp.unique)
         try:
             kept = await self._checked(arguments.value, request, stamp)
@@ -110,9 +110,9 @@ class QueueService:
                 outcome="failed",
             )
             return _refusal(fault, _NOT_QUEUED)
-        except StoreError:
+        except StoreError as fault:
             self._log.failure("mail {mail_id} could not be queued", mail_id=stamp.unique)
-            return error(None, _NOT_QUEUED)
+            return error(None, _NOT_QUEUED, effect=effect_of(fault))
         self._log.info(
             "mail {mail_id} from {peer} (request {request}) to {domains} queued as {name}",
             mail_id=stamp.unique,
@@ -242,8 +242,8 @@ def _refusal(fault: ClientError, message: str) -> Reply:
     if isinstance(fault, RequestInvalidError):
         raise fault
     if isinstance(fault, TemplatesOffError):
-        return error(None, str(fault))
-    return error(str(fault), message)
+        return error(None, str(fault), effect=Effect.NONE)
+    return error(str(fault), message, effect=Effect.NONE)
 
 
 def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,16 +24,27 @@ class StatusService:
     _log = Logger()
 
     def __init__(
-        self, counters: ICounters, queue: IQueue | None = None, redis: IRedis | None = None
+        self,
+        counters: ICounters,
+        queue: IQueue | None = None,
+        redis: IRedis | None = None,
+        once_keep: int = 0,
     ) -> None:
-        """Report these counters, and this queue and Redis if there are any."""
+        """Report these counters, and this queue and Redis if there are any.
+
+        A request's key (``once``) is remembered for ``once_keep`` seconds; 0 where it is not.
+        """
         self._counters = counters
         self._queue = queue
         self._redis = redis
+        self._once = {"once": once_keep} if once_keep else {}
 
-    def ping(self, _arguments: Arguments) -> Deferred[Reply]:
-        """Answer ``pong``, whatever the argument."""
-        return succeed(success(message="pong"))
+    def ping(self, arguments: Arguments) -> Deferred[Reply]:
+        """Answer ``pong``, whatever the argument; under ``detail`` what the service can do.
+
+        A client has to know of ``once`` before it relies on that: an older service ignores it.
+        """
+        return succeed(success(None, "pong", self._once if arguments.wants_detail else None))
 
     @returns_deferred
     async def status(self, arguments: Arguments) -> Reply:

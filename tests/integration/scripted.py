@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["ScriptedService", "answering"]
+__all__ = ["ScriptedService", "answering", "older", "remembering"]
 
 Handler = Callable[[socket.socket], None]
 
@@ -95,3 +95,44 @@ def answering(
             connection.sendall(json.dumps(answer).encode() + b"\n")
 
     return handle
+
+
+def older(seen: list[dict[str, Any]]) -> Handler:
+    """Make a handler that answers pings, and cuts the connection at any other request."""
+
+    def handle(connection: socket.socket) -> None:
+        for request in requests_of(connection):
+            if "ping" not in request:
+                seen.append(request)
+                return
+            _answer(connection, request, message="pong")
+
+    return handle
+
+
+def remembering(seen: list[dict[str, Any]], *answers: Mapping[str, Any] | None) -> Handler:
+    """Make a handler that knows ``once``, and gives these answers to what is no ping, in turn.
+
+    None cuts the connection. Those to come are shared by all connections that it handles.
+    """
+    left = list(answers)
+
+    def handle(connection: socket.socket) -> None:
+        for request in requests_of(connection):
+            if "ping" in request:
+                _answer(connection, request, message="pong", detail={"once": 86400})
+                continue
+            seen.append(request)
+            answer = left.pop(0)
+            if answer is None:
+                return
+            _answer(connection, request, **answer)
+
+    return handle
+
+
+def _answer(connection: socket.socket, request: Mapping[str, Any], **more: Any) -> None:
+    answer = {"status": "success", "data": None, "message": None, **more}
+    if "id" in request:
+        answer["id"] = request["id"]
+    connection.sendall(json.dumps(answer).encode() + b"\n")

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.cli.main import main
-from tests.integration.scripted import ScriptedService, answering
+from tests.integration.scripted import ScriptedService, answering, remembering
 
 SENT = {"message": "mail sent successfully"}
 REFUSED = {
@@ -141,6 +141,17 @@ class SendTests(CommandTestCase):
                 "fromName": "Me",
             },
         )
+
+    def test_a_key_goes_with_one_mail(self) -> None:
+        mail = ("--subject", "s", "--body", "b", "--once", "order-17")
+        seen: list[dict[str, Any]] = []
+        with ScriptedService(remembering(seen, SENT)) as service:
+            result = self.run_command("send", "--to", "a@b.test", *mail, port=service.port)
+        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertEqual(seen[0]["once"], "order-17")
+        many = self.run_command("send", "--recipients", self.file("a@b.test\n"), *mail)
+        self.assertIn("--once is for one mail", many.output)
+        self.assertEqual((many.exit_code, self.seen), (2, []))
 
     def test_the_body_comes_from_standard_input(self) -> None:
         self.run_command("send", "--to", "a@b.test", "--subject", "s", text="Grüße\n")

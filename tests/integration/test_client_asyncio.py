@@ -22,7 +22,7 @@ from smtpmailer.errors import (
     ServiceUnreachableError,
 )
 from smtpmailer.trap_certificate import self_made_certificate
-from tests.integration.scripted import Handler, ScriptedService, answering
+from tests.integration.scripted import Handler, ScriptedService, answering, older
 from tests.integration.service import until
 from tests.integration.test_client import saying
 from tests.integration.test_client_retry import hearing
@@ -190,7 +190,7 @@ class AsyncioClientTests(SynchronousTestCase):
                 return
             self.fail("the mail was written twice")
 
-        _, service = self.with_client(send, saying(), answering(lambda _: PONG, []), retry_for=5)
+        _, service = self.with_client(send, older([]), answering(lambda _: PONG, []), retry_for=5)
         self.assertEqual(service.connections, 1)
 
         async def offer(client: AsyncClient) -> None:

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpmailer.client import Client
 from smtpmailer.errors import ServiceAnswerError, ServiceUnreachableError
 from smtpmailer.trap_certificate import self_made_certificate
-from tests.integration.scripted import ScriptedService, answering
+from tests.integration.scripted import ScriptedService, answering, older
 from tests.integration.service import until
 from tests.integration.test_client import PONG, saying
 
@@ -108,11 +108,15 @@ class RetryTests(SynchronousTestCase):
         self.assertEqual(self.slept, [])
 
     def test_a_mail_that_was_written_is_never_written_again(self) -> None:
-        with ScriptedService(saying()) as service, self.client(service.port) as client:
-            for send in (client.send_mail, client.queue_mail):
-                error = self.assertRaises(ServiceUnreachableError, send, {})
-                self.assertTrue(error.maybe_done)
-        self.assertEqual((service.connections, self.slept), (2, []))
+        """Not to a service that does not remember it, nor when it was to get no key."""
+        seen: list[dict[str, Any]] = []
+        for handler, once in ((older(seen), True), (saying(), False)):
+            with ScriptedService(handler) as service, self.client(service.port) as client:
+                for send in (client.send_mail, client.queue_mail):
+                    error = self.assertRaises(ServiceUnreachableError, send, {}, once=once)
+                    self.assertTrue(error.maybe_done)
+            self.assertEqual((service.connections, self.slept), (2, []))
+        self.assertEqual([list(each) for each in seen], [["sendMail"], ["queueMail"]])
 
     def test_a_question_is_asked_again(self) -> None:
         with (

@@ -26,7 +26,7 @@ from smtpmailer.errors import (
     ServiceUnreachableError,
 )
 from smtpmailer.trap_certificate import self_made_certificate
-from tests.integration.scripted import Handler, ScriptedService, answering
+from tests.integration.scripted import Handler, ScriptedService, answering, older
 from tests.integration.service import until
 from tests.integration.test_client import saying
 from tests.integration.test_client_asyncio import PONG, numbered
@@ -173,7 +173,7 @@ class TwistedClientTests(TestCase):
         service = self.scripted(saying(), good)
         yield self.client(service.port, retry_for=5).ping()
         self.assertEqual(service.connections, 2)
-        service = self.scripted(saying(), good)
+        service = self.scripted(older([]), good)
         yield self.failure(self.client(service.port, retry_for=5).send_mail({}))
         self.assertEqual(service.connections, 1)
         busy = json.dumps(PONG | {"status": "error", "message": "service is busy"}).encode()

@@ -101,6 +101,13 @@ class StatusServiceTests(SynchronousTestCase):
         self.assertEqual(reply, error(None, "unable to get status"))
         self.assertEqual(self.detail(service)["redis"]["reason"], "refused")
 
+    def test_a_client_learns_how_long_keys_are_remembered(self) -> None:
+        service = StatusService(Counters(), once_keep=86400)
+        for wanted, detail in ((True, {"once": 86400}), (False, None)):
+            arguments = Arguments(value=None, wants_detail=wanted)
+            reply = self.successResultOf(service.ping(arguments))
+            self.assertEqual(reply, success(None, "pong", detail))
+
     def detail(self, service: StatusService) -> Any:
         """Ask for what is known besides."""
         arguments = Arguments(value=None, wants_detail=True)
