@@ -26,7 +26,6 @@ half-closed client gets all its answers. Every wait has a limit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.interfaces import (
@@ -49,6 +48,7 @@ from smtpmailer.core.framing import Framer
 from smtpmailer.core.limits import ProtocolLimits
 from smtpmailer.errors import ClientError, FramingError, LimitError
 from smtpmailer.interfaces import IDispatcher
+from smtpmailer.outlet import Outlet
 from smtpmailer.pipeline import Load, Pipeline
 
 __all__ = ["JsonProtocol"]
@@ -128,7 +128,7 @@ class JsonProtocol(LineReceiver):
         self._pending_bytes = 0
         self._paused = False
         self._written = False
-        self._write_some: Callable[[bytes], int | BaseException] | None = None
+        self._outlet: Outlet | None = None
         idle = self._limits.idle_timeout
         self._alarm = Alarm(factory.clock, self._deadline, self._expire, idle)
 
@@ -139,8 +139,7 @@ class JsonProtocol(LineReceiver):
         self._active_at = self._clock.seconds()
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-            if not self._is_tls:
-                self._write_some = getattr(self.transport, "writeSomeData", None)
+        self._outlet = Outlet(self.transport)
         self.transport.registerProducer(self, True)
         self._factory.opened(self)
         if self.refusal is not None:
@@ -233,25 +232,10 @@ class JsonProtocol(LineReceiver):
             self._pipeline.hold(0)
 
     def _write(self, answers: bytes) -> None:
-        if not self._lost:
+        if not self._lost and self._outlet is not None:
             self._written = True
             self._active_at = self._clock.seconds()
-            self.transport.write(self._written_at_once(answers))
-
-    def _written_at_once(self, answers: bytes) -> bytes:
-        """Give the kernel what it takes now; gives the rest.
-
-        A transport's own ``write`` waits for the reactor's next turn, and asks it for that and
-        takes it back: half the cost of a small answer. It is left to that once it has a rest.
-        """
-        if self._write_some is None:
-            return answers
-        taken = self._write_some(answers)
-        if taken == len(answers):
-            return b""
-        self._write_some = None
-        # What is no number says that the connection is gone, and the transport finds that out too.
-        return answers[taken:] if isinstance(taken, int) else answers
+            self._outlet.write(answers)
 
     def _progressed(self) -> None:
         if not self._lost:

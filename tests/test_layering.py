@@ -22,13 +22,14 @@ ALLOWED = {
     "protocol": ("connection", "moving", "pipeline", "census", "interfaces", "core", "errors"),
     "moving": ("connection",),
     "switch": ("interfaces", "core", "errors"),
-    "connection": ("pipeline", "alarm", "interfaces", "core", "errors"),
+    "connection": ("pipeline", "alarm", "outlet", "interfaces", "core", "errors"),
     "census": ("core", "errors"),
     "tlsport": ("core", "errors"),
     "reloading": ("errors",),
     "smallfiles": (),
     "pipeline": ("interfaces", "core", "errors"),
     "alarm": (),
+    "outlet": (),
     "processes": (
         "processes",
         "configuration",
@@ -52,6 +53,7 @@ ALLOWED = {
     "delivery": (
         "delivery",
         "alarm",
+        "outlet",
         "smallfiles",
         "interfaces",
         "core",

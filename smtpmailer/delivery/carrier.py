@@ -32,6 +32,7 @@ from smtpmailer.errors import (
     SmtpRefusedError,
     StoreError,
 )
+from smtpmailer.outlet import Outlet
 
 __all__ = ["Carrier"]
 
@@ -54,6 +55,7 @@ class Carrier:
         """Take over a session that is ready; begin with ``kick``."""
         self._session = session
         self._transport = session.transport
+        self._outlet = Outlet(session.transport)
         self._limits = limits
         self._dispatcher = dispatcher
         self._offer = Offer.read(session.extensions)
@@ -336,7 +338,7 @@ class Carrier:
             if self._large is None:
                 for transaction in self._flying:
                     transaction.end_written = transaction.complete
-            self._transport.write(b"".join(self._out))
+            self._outlet.write(b"".join(self._out))
             self._out.clear()
             self._due += self._due_soon
             self._due_soon = 0
@@ -349,6 +351,7 @@ class Carrier:
 
     def _stream(self, transaction: Transaction, message: bytes, end: bytes) -> None:
         self._large = None
+        self._outlet.leave()
 
         def last() -> None:
             transaction.end_written = True
