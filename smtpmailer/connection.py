@@ -142,9 +142,11 @@ class JsonProtocol(LineReceiver):
         self._outlet = Outlet(self.transport)
         self.transport.registerProducer(self, True)
         self._factory.opened(self)
-        if self.refusal is not None:
+        if self.refusal is None:
+            self._alarm.arm()
+        else:
             self._end_input(self.refusal)
-        self._pipeline.pump()
+            self._pipeline.pump()
 
     def rawDataReceived(self, data: bytes) -> None:
         """Take what the client wrote."""
@@ -201,7 +203,10 @@ class JsonProtocol(LineReceiver):
         self._factory.dispatcher.leave(self._pipeline.standing)
         self._pipeline.blocked = False
         self._pipeline.release()
-        self._pipeline.pump()
+        if self._pipeline.open_requests:
+            self._pipeline.pump()
+        else:
+            self._factory.progressed()
 
     def pauseProducing(self) -> None:
         """Start nothing more for a client that does not take its answers."""

@@ -184,7 +184,7 @@ class Pipeline:
 
     def _flush(self) -> None:
         """Write the answers whose turn it is."""
-        if self._held_until is not None:
+        if self._held_until is not None or not self._slots:
             return
         ready = []
         while self._slots and self._slots[0].answer is not None:
