@@ -181,6 +181,10 @@ class JsonProtocol(LineReceiver):
     def readConnectionLost(self) -> None:
         """Answer everything to a client that half-closed, then close."""
         self._at_eof = True
+        if self._is_idle() and self._outlet is not None and self._outlet.is_empty:
+            # Most connections end like this, and loseConnection would take a turn of the reactor.
+            self.transport.connectionLost(connectionDone)
+            return
         self._factory.dispatcher.leave(self._pipeline.standing)
         if self._closing_since is not None:
             self.transport.loseConnection()
@@ -295,6 +299,11 @@ class JsonProtocol(LineReceiver):
         except FramingError as fault:
             return fault
         return None
+
+    def _is_idle(self) -> bool:
+        """Whether it has nothing to answer, to read on or to end."""
+        open_requests = self._pipeline.open_requests
+        return not (open_requests or self._framer.pending or self._input_over)
 
     def _forget_pending(self) -> None:
         self._unfinished()

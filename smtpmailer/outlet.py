@@ -25,6 +25,11 @@ class Outlet:
         if ITCPTransport.providedBy(transport) and not ISSLTransport.providedBy(transport):
             self._write_some = getattr(transport, "writeSomeData", None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was written is with the kernel for certain."""
+        return self._write_some is not None
+
     def write(self, data: bytes) -> None:
         """Write all of it, now or when the transport can, behind what was written before."""
         if self._write_some is not None:

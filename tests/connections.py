@@ -43,8 +43,10 @@ class HalfCloseableTransport(StringTransport):
 class KernelTransport(HalfCloseableTransport):
     """A transport as TCP's over a kernel that takes ``room`` bytes of each write, then blocks.
 
-    ``waited`` is what had to wait for the reactor.
+    ``waited`` is what had to wait for the reactor. ``lost`` says that it was ended at once.
     """
+
+    lost = False
 
     def __init__(self, room: int | Exception) -> None:
         """Have room for so many bytes, or be an error."""
@@ -73,6 +75,10 @@ class KernelTransport(HalfCloseableTransport):
         taken = data[: self.room]
         self.io.write(taken)
         return len(taken)
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002 - Twisted's interface
+        """End at once."""
+        self.lost = True
 
     def write(self, data: bytes) -> None:
         """Take what waits for the reactor."""

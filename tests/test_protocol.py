@@ -219,6 +219,23 @@ class WritingTests(_ProtocolCase):
             first, second = self.written(room)
             self.assertEqual(first, second)
 
+    def ended(self, *requests: bytes, room: int = 1000) -> tuple[bool, bool]:
+        """Write these and half-close; tell whether it ended at once, and whether it is to end."""
+        transport = KernelTransport(room)
+        client = Client(self.factory, transport=transport)
+        for request in requests:
+            client.write(request)
+        client.half_close()
+        return transport.lost, client.closed
+
+    def test_a_client_that_leaves_with_all_it_asked_for_is_let_go_at_once(self) -> None:
+        self.assertEqual(self.ended(_PING), (True, False))
+
+    def test_one_that_is_owed_something_is_not(self) -> None:
+        self.assertEqual(self.ended(_PING, room=10), (False, True))
+        self.assertEqual(self.ended(b'{"sendMail":1}'), (False, False))
+        self.assertEqual(self.ended(b'{"ping'), (False, True))
+
 
 class BackPressureTests(_ProtocolCase):
     """No client can make memory grow."""
