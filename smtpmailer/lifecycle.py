@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -65,12 +65,26 @@ class OrderedService(MultiService):
         """Make it without children; add them in the order in which they are to start."""
         super().__init__()
         self._clock = clock
-        self.stop_limit = stop_limit
+        self._stop_limit = stop_limit
+        # Since when it stops; and what cuts short what is under way then.
+        self._begun_at = 0.0
+        self._timer: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
         # Whose turn to stop it is; and whom the line on what was cut short has named.
         self._current = ""
         self._told: set[str] = set()
+
+    @property
+    def stop_limit(self) -> float | None:
+        """The seconds that a stop may take; may be set anew, even while it stops."""
+        return self._stop_limit
+
+    @stop_limit.setter
+    def stop_limit(self, seconds: float | None) -> None:
+        self._stop_limit = seconds
+        if self._stopping is not None:
+            self._set_timer()
 
     def stopService(self) -> Deferred[None]:
         """Stop all children; fires when the last one's turn is over."""
@@ -91,15 +105,30 @@ class OrderedService(MultiService):
     @returns_deferred
     async def _stop_all(self) -> None:
         self._told = set()
-        limit, begun_at = self.stop_limit, self._clock.seconds()
-        timer = None if limit is None else self._clock.callLater(limit, self._cut_short, limit)
+        self._begun_at = self._clock.seconds()
+        self._set_timer()
         for child in reversed(list(self)):
-            left = None
-            if limit is not None:
-                left = max(0.0, begun_at + limit - self._clock.seconds()) + _MOMENT
-            await self._stop_one(child, left)
-        if timer is not None and timer.active():
-            timer.cancel()
+            left = self._left()
+            await self._stop_one(child, None if left is None else left + _MOMENT)
+        self._forget_timer()
+
+    def _left(self) -> float | None:
+        """Tell how many seconds all have together; None for any number."""
+        if self._stop_limit is None:
+            return None
+        return max(0.0, self._begun_at + self._stop_limit - self._clock.seconds())
+
+    def _set_timer(self) -> None:
+        """Begin to wait for the end of the time that there is now."""
+        self._forget_timer()
+        left = self._left()
+        if left is not None:
+            self._timer = self._clock.callLater(left, self._cut_short)
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
 
     async def _stop_one(self, child: IService, limit: float | None) -> None:
         self._current = name = _name_of(child)
@@ -114,7 +143,7 @@ class OrderedService(MultiService):
         except Exception:  # noqa: BLE001 - the next child's turn comes all the same
             self._log.failure("{child} did not stop as it should", child=name)
 
-    def _cut_short(self, limit: float) -> None:
+    def _cut_short(self) -> None:
         """Say what is under way, and end it."""
         found = [child for child in reversed(list(self)) if isinstance(child, Unfinished)]
         left = {_name_of(child): text for child in found if (text := child.left())}
@@ -122,7 +151,7 @@ class OrderedService(MultiService):
         self._told = set(left)
         self._log.warn(
             "the time to stop is over ({limit:g} s, MAILER_STOP_TIMEOUT); cut short: {left}",
-            limit=limit,
+            limit=self._stop_limit,
             left=", ".join(left.values()),
         )
         for child in found:

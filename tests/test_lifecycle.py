@@ -173,6 +173,26 @@ class OvertimeTests(SynchronousTestCase):
         self.assertEqual((self.story, len(self.flushLoggedErrors(IndexError))), (["cut first"], 1))
         self.successResultOf(stopped)
 
+    def test_patience_may_be_found_while_it_stops(self) -> None:
+        end = self.add("runner", "2 mails")
+        self.assertEqual(self.stop(9), [])
+        self.root.stop_limit = None
+        self.clock.pump([1.0] * 100)
+        self.assertEqual(self.story, [])
+        end.callback(None)
+        self.successResultOf(self.stopped)
+
+    def test_patience_may_be_lost_while_it_stops(self) -> None:
+        self.root.stop_limit = None
+        self.add("stores")
+        self.add("runner", "2 mails")
+        self.assertEqual(self.stop(60), [])
+        self.root.stop_limit = 10
+        self.clock.pump([0.5] * 4)
+        self.assertEqual(self.story, ["cut runner", "cut stores"])
+        self.successResultOf(self.stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_a_timeout_within_a_child_is_a_fault_of_it(self) -> None:
         self.add("only", stopped=fail(TwistedTimeoutError()))
         self.root.startService()

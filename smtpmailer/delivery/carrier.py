@@ -32,7 +32,6 @@ from smtpmailer.errors import (
     SmtpRefusedError,
     StoreError,
 )
-from smtpmailer.outlet import Outlet
 
 __all__ = ["Carrier"]
 
@@ -55,7 +54,7 @@ class Carrier:
         """Take over a session that is ready; begin with ``kick``."""
         self._session = session
         self._transport = session.transport
-        self._outlet = Outlet(session.transport)
+        self._outlet = session.outlet
         self._limits = limits
         self._dispatcher = dispatcher
         self._offer = Offer.read(session.extensions)

@@ -43,6 +43,7 @@ from smtpmailer.errors import (
     SmtpRefusedError,
     SmtpTokenRefusedError,
 )
+from smtpmailer.outlet import Outlet
 
 __all__ = ["CLOSE_LIMIT", "Session", "Traffic"]
 
@@ -145,6 +146,7 @@ class Session(ESMTPSender):
     def connectionMade(self) -> None:
         """Wait for the greeting, under TLS if that comes first."""
         self.transport.setTcpNoDelay(True)
+        self.outlet = Outlet(self.transport)
         ESMTPSender.connectionMade(self)
         if self._route.encryption is Encryption.TLS:
             self._start_tls()
@@ -222,7 +224,7 @@ class Session(ESMTPSender):
             self._stage = verb.decode()
         self._start_wait()
         self._opening.said(line)
-        self.transport.write(line + b"\r\n")
+        self.outlet.write(line + b"\r\n")
 
     # The stock set-up dialogue, where it has to differ.
 
@@ -299,6 +301,7 @@ class Session(ESMTPSender):
         self._stage = "the TLS handshake"
         self._handshaking = True
         self._start_wait()
+        self.outlet.leave()
         self.transport.startTLS(self.context)
 
     def _choose_logins(self, offered: str) -> list[Login]:

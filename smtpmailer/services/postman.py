@@ -282,8 +282,9 @@ class Postman:
 
     def _postponed(self, mail: StoredMail, until: float, why: str) -> Settlement:
         """Let a mail wait without counting an attempt, unless it would grow too old."""
-        max_age = self._tools.policy.max_age
-        if max_age and until > self._accepted_at(mail) + max_age:
+        max_age, now = self._tools.policy.max_age, self._tools.now()
+        # One that may go again at once has not grown too old by waiting.
+        if max_age and until > max(now, self._accepted_at(mail) + max_age):
             why = f"given up after {max_age:.0f} seconds: {why}"
             text = "mail {mail_id} ({name}) to {domains} is a dead letter: {why}{doubt}"
             self._log.error(text, **_fields(mail, why), outcome="dead letter")

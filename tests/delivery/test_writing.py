@@ -92,3 +92,35 @@ class WritingTests(SynchronousTestCase):
         self.dialogue.hear(OK)
         self.assertEqual(self.dialogue.said(), OPENING + large + b".\r\n" + OPENING)
         self.assertEqual(self.tape.waited[-1], OPENING)
+
+
+class LateTape(KernelTape):
+    """A tape on which what waits goes out in the reactor's next turn."""
+
+    def __init__(self) -> None:
+        """Have written nothing."""
+        super().__init__()
+        self.sent: list[bytes] = []
+
+    def writeSomeData(self, data: bytes) -> int:
+        """Send it."""
+        self.sent.append(data)
+        return super().writeSomeData(data)
+
+    def turn(self) -> None:
+        """Send what waits."""
+        self.sent += self.waited
+        self.waited.clear()
+
+
+class EarlyServerTests(SynchronousTestCase):
+    """A server that answers before the command could leave."""
+
+    def test_the_mail_does_not_overtake_the_greeting_or_the_login(self) -> None:
+        self.patch(dialogues, "Tape", LateTape)
+        dialogue = Dialogue("PIPELINING", limits=PoolLimits(connections=1, depth=1))
+        dialogue.send()
+        dialogue.connect()
+        tape: Any = dialogue.tape
+        tape.turn()
+        self.assertEqual([line[:4] for line in tape.sent], [b"EHLO", b"MAIL"])

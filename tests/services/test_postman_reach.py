@@ -97,6 +97,14 @@ class OutOfReachTests(PostmanCase):
         self.assertIn("given up after 100 seconds", settlement.dead)
         self.assertIn("out of reach", settlement.dead)
 
+    def test_one_that_was_not_tried_and_may_go_at_once_is_not_dead(self) -> None:
+        carrier = self.postman(RetryPolicy(max_retries=-1, max_age=100))
+        untried = RecipientOutcome(recipient="user@example.test", outcome=Outcome.TEMPORARY)
+        self.server.script = [DeliveryResult(outcomes=(untried,), reason="x", again_in=0.0)]
+        self.put(due=NOW - 200)
+        settlement = self.deliver(carrier)
+        self.assertEqual((settlement.dead, settlement.state.next_at), ("", NOW))
+
     def test_a_clock_that_goes_back_does_not_lock_a_server_out(self) -> None:
         self.fail_thrice()
         self.clock.rightNow = NOW - 86_400
