@@ -17,6 +17,9 @@ of its own (``once``), under which the service keeps its answer for a day. A key
 own, such as an order's number, holds over restarts of the program as well; ``request`` and
 ``call`` take it in the document.
 
+A key of the client's own keeps no mail back: where the service can't remember it now (a full disk),
+and nothing was written before, the mail goes without it.
+
 An older service ignores the key. So each connection is asked first (a ``ping``), and to a service
 that does not know ``once`` a mail goes without, and is never written again once it was, in part or
 whole. Who gets ServiceUnreachableError with ``maybe_done`` has to choose between a mail too many
@@ -193,7 +196,7 @@ class Client:
         while True:
             try:
                 answer = self._attempt(attempts)
-            except ServiceUnreachableError as error:
+            except (ServiceUnreachableError, ServiceProtocolError) as error:
                 pause = attempts.after(error, self._clock())
             else:
                 if unheard(answer):

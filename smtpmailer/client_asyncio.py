@@ -167,7 +167,7 @@ class AsyncClient:
         while True:
             try:
                 answer = await self._attempt(attempts)
-            except ServiceUnreachableError as error:
+            except (ServiceUnreachableError, ServiceProtocolError) as error:
                 pause = attempts.after(error, now())
             else:
                 wait = attempts.after_answer(answer, now())

@@ -14,7 +14,8 @@ from smtpmailer.errors import ServiceProtocolError, ServiceUnreachableError
 __all__ = ["Attempts", "Mail", "closed", "knows_once"]
 
 #: Messages of answers that stand for "not now": with the same key a request may be made again.
-_NOT_YET: Final = frozenset({"request is under way", "request can't be remembered"})
+_UNDER_WAY: Final = "request is under way"
+_NOT_KEPT: Final = "request can't be remembered"
 #: The requests that the service remembers when they come with a key, ``once``.
 _MAKING: Final = frozenset({"sendMail", "queueMail"})
 
@@ -26,10 +27,27 @@ def closed(where: str) -> ServiceUnreachableError:
     return error
 
 
-def knows_once(answer: Mapping[str, Any]) -> bool:
-    """Whether the answer to a question (see ``Attempts``) says that the service knows ``once``."""
+def knows_once(answer: Mapping[str, Any]) -> bool | None:
+    """Whether the answer to a question (see ``Attempts``) says that the service knows ``once``.
+
+    None when it says nothing about that: the question was refused, or failed.
+    """
+    if answer["status"] != "success":
+        return None
     detail = answer.get("detail")
     return isinstance(detail, dict) and bool(detail.get("once"))
+
+
+def _tells(answer: Mapping[str, Any]) -> bool:
+    """Whether the answer to a request with a key holds for every attempt at it.
+
+    An error may concern this attempt alone: a password's limit, a service that is switched off.
+    """
+    return (
+        answer["status"] == "success"
+        or "repeated" in answer
+        or answer.get("message") == "invalid payload"
+    )
 
 
 @dataclass(frozen=True)
@@ -88,6 +106,8 @@ class Attempts:
         self._mail = mail
         self._pauses = pauses()
         self._written: Request | None = None
+        # Whether the service may be at work on it, so that it must not be made without its key.
+        self._may_run = False
         # Why nobody knows whether an earlier attempt was carried out.
         self._doubt: ServiceUnreachableError | None = None
 
@@ -108,7 +128,8 @@ class Attempts:
 
         Raises ServiceProtocolError when nothing may: the service does not know ``once``.
         """
-        self._written = self._mail.keyed if knows else self._mail.plain
+        keyed = self._mail.keyed if knows else None
+        self._written = keyed or self._mail.plain
         if self._doubt is not None and self._written is not self._mail.keyed:
             raise self._doubt
         if self._written is None:
@@ -118,9 +139,12 @@ class Attempts:
             )
         return self._written
 
-    def after(self, error: ServiceUnreachableError, now: float) -> float:
+    def after(self, error: ServiceUnreachableError | ServiceProtocolError, now: float) -> float:
         """Give the seconds to wait before another attempt; raises when there is to be none."""
         request, self._written = self._written, None
+        if isinstance(error, ServiceProtocolError):
+            # It says nothing about an earlier attempt, which another service may have had.
+            raise self._doubt or error
         if request is None:
             # It was only asked whether it knows the key, if that.
             may = error.maybe_done or may_pass(error.__cause__)
@@ -129,7 +153,7 @@ class Attempts:
             may = may_repeat(error, request) or request is self._mail.keyed
             told = error if error.maybe_done else self._doubt or error
             if error.maybe_done and not request.only_reads:
-                self._doubt = error
+                self._doubt, self._may_run = error, True
         pause = next(self._pauses)
         if not may or now + pause >= self._patience:
             raise told from told.__cause__ or error.__cause__
@@ -141,9 +165,18 @@ class Attempts:
         Raises ServiceUnreachableError when this attempt did nothing, and nobody knows of another.
         """
         request, self._written = self._written, None
-        not_yet = answer["status"] == "error" and answer.get("message") in _NOT_YET
+        message = answer.get("message") if answer["status"] == "error" else None
         keyed = request is not None and request is self._mail.keyed
-        if not unheard(answer) and not (not_yet and keyed):
+        if keyed and message == _UNDER_WAY:
+            self._may_run = True
+        elif keyed and message == _NOT_KEPT:
+            if self._mail.plain is not None and not self._may_run:
+                # Nothing was done, and nobody asked for the key: it must not keep a mail back.
+                self._mail = Mail(None, self._mail.plain)
+                return 0.0
+        elif not unheard(answer):
+            if self._doubt is not None and not _tells(answer):
+                raise self._doubt
             return None
         pause = next(self._pauses)
         if now + pause < self._patience:

@@ -23,6 +23,7 @@ __all__ = [
     "FramingError",
     "LimitError",
     "MailExistsError",
+    "MailGoneOnError",
     "MessageError",
     "NoRecipientError",
     "NoSuchMailError",
@@ -289,6 +290,14 @@ class MailExistsError(StoreError):
     def __init__(self, name: str) -> None:
         """Word it."""
         super().__init__(f"there is another mail {name} already")
+
+
+class MailGoneOnError(StoreError):
+    """A mail was put, yet not durably, and could not be taken back: it may be on its way."""
+
+    def __init__(self, name: str, why: str) -> None:
+        """Keep why it was to be taken back."""
+        super().__init__(f"{why}; {name} may be queued all the same, as it can't be taken back")
 
 
 class RedisError(StoreError):

@@ -177,7 +177,11 @@ class IQueueStore(Interface):
         """Whether a text has the form of a name here."""
 
     def put(name: str, document: MailDocument, state: MailState) -> Deferred[None]:
-        """Add a mail; fires when it is durable."""
+        """Add a mail; fires when it is durable.
+
+        When it fails the mail is not there, unless with MailGoneOnError or RedisAwayError, where
+        ``sent`` is true: nobody knows then.
+        """
 
     def page(limit: int, page: int) -> Deferred[Page]:
         """Fire with a zero-based page of the names of waiting mails, ascending."""
@@ -314,7 +318,8 @@ class IOnceStore(Interface):
     def answer(place: str, note: Mapping[str, Any], answer: MailDocument) -> Deferred[None]:
         """Keep the answer beside the note; fires when that is durable. Nobody works on it then.
 
-        When it fails the place stays taken, and ours: leave it.
+        Fails, and changes nothing, where the place is another request's by now. When it fails for
+        anything else the place stays taken, and ours: leave it.
         """
 
     def release(place: str) -> Deferred[None]:

@@ -116,7 +116,9 @@ def open_once_store(
         return OnceStore(store=shared, services=(Part("requests' keys", stop=shared.stop),))
     directory = str(Path(settings.queue_dir, ".smtpmailer", "once"))
     files = FileOnceStore(directory, threads, durable=settings.queue_fsync)
-    sweeping = Sweeping(lambda: files.sweep(time.time() - keep), reactor, min(keep, _HOUR))
+    interval = min(keep, _HOUR)
+    # Half of it: so each process finds its own last sweep long ago, however clocks differ.
+    sweeping = Sweeping(lambda: files.sweep(time.time(), keep, interval / 2), reactor, interval)
     return OnceStore(store=files, services=(Part("requests' keys", stop=files.stop), sweeping))
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -13,12 +14,16 @@ from twisted.python.failure import Failure
 
 __all__ = ["Sweeping"]
 
+#: Seconds from the start to the first time, at most.
+_FIRST: Final = 60.0
+
 
 class Sweeping(Service):
     """Calls ``sweep``, whose Deferred fires with how much was removed, each ``interval`` seconds.
 
-    The first time comes an interval after the start; the next one, an interval after the last
-    ended. What fails is logged, and tried again then.
+    The first time comes a minute after the start, or an interval if that is less: many a process
+    lives for no interval. The next one comes an interval after the last ended. What fails is
+    logged, and tried again then.
     """
 
     _log = Logger()
@@ -37,7 +42,7 @@ class Sweeping(Service):
     def startService(self) -> None:
         """Wait for the first time."""
         super().startService()
-        self._wait()
+        self._wait(min(self._interval, _FIRST))
 
     def stopService(self) -> Deferred[None]:
         """Begin no other; fires when the one under way has ended."""
@@ -48,8 +53,8 @@ class Sweeping(Service):
         self._under_way.addCallback(lambda _: ended.callback(None))
         return ended
 
-    def _wait(self) -> None:
-        self._timer = self._clock.callLater(self._interval, self._begin)
+    def _wait(self, seconds: float) -> None:
+        self._timer = self._clock.callLater(seconds, self._begin)
 
     def _begin(self) -> None:
         self._under_way = self._sweep().addCallbacks(self._ended, self._failed)
@@ -65,4 +70,4 @@ class Sweeping(Service):
 
     def _go_on(self) -> None:
         if self.running:
-            self._wait()
+            self._wait(self._interval)

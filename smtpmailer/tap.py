@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -56,6 +58,7 @@ def makeService(options: Options) -> IService:
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     # What we make is for us alone; twistd's --umask comes later and counts more.
     os.umask(0o077)
+    _take_descriptors()
     ending = Ending(reactor)
     try:
         root = (_child if options["child"] else _service)(options, reactor, ending)
@@ -64,6 +67,17 @@ def makeService(options: Options) -> IService:
         raise SystemExit(f"smtpmailer: the configuration is faulty:\n  {faults_text}") from None
     reactor.callWhenRunning(listen_to_signals, reactor, ending, root.reload)
     return root
+
+
+def _take_descriptors() -> None:
+    """Use as many descriptors as are allowed: connections and mails being stored take some each.
+
+    The usual first limit, 1024, is for programs that use select(2).
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Where even that is refused the service works as it is, with fewer clients.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _child(options: Options, reactor: Any, ending: Ending) -> Root:

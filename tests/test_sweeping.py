@@ -29,6 +29,19 @@ class SweepingTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(len(self.sweeps), 1)
 
+    def test_the_first_sweep_comes_within_a_minute_however_long_the_interval(self) -> None:
+        clock = Clock()
+        sweeping = Sweeping(self.sweep, clock, 3600.0)
+        sweeping.startService()
+        clock.advance(59)
+        self.assertEqual(self.sweeps, [])
+        clock.advance(1)
+        self.sweeps[0].callback(0)
+        clock.advance(3599)
+        self.assertEqual(len(self.sweeps), 1)
+        clock.advance(1)
+        self.assertEqual(len(self.sweeps), 2)
+
     def test_the_next_one_comes_an_interval_after_the_last(self) -> None:
         self.clock.advance(10)
         self.clock.advance(100)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import syslog
@@ -50,6 +51,13 @@ class MakeServiceTests(SynchronousTestCase):
         )
         text = str(self.assertRaises(SystemExit, tap.makeService, options).code)
         self.assertIn("SMTP_CA_FILE", text)
+
+    def test_it_takes_as_many_descriptors_as_it_may(self) -> None:
+        before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+        self.assertRaises(SystemExit, tap.makeService, self.options("MAILER_PORT = 0x\n"))
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (hard, hard))
 
     def test_importing_it_installs_no_reactor(self) -> None:
         code = "import sys, smtpmailer.tap; sys.exit('twisted.internet.reactor' in sys.modules)"

@@ -18,6 +18,7 @@ import orjson
 
 from smtpmailer.core.queued import MailDocument
 from smtpmailer.core.replies import Reply
+from smtpmailer.errors import RequestInvalidError
 
 __all__ = ["Kept", "Note", "answer_to_json", "is_key", "marks_of", "place_of", "reply_of_answer"]
 
@@ -26,6 +27,7 @@ _PERSON: Final = b"smtpmailer once"
 _MARK_BYTES: Final = 32
 #: No longer key is taken by BLAKE2b.
 _MOST_KEY: Final = 64
+_TOO_DEEP: Final = "No mail is nested so deeply"
 
 
 @attrs.frozen(kw_only=True)
@@ -84,10 +86,15 @@ def marks_of(name: str, mail: Any, secrets: Sequence[bytes]) -> tuple[str, ...]:
 
     An SMTP password makes no difference: a login that was mended is no other mail. Without a
     secret of ours whoever reads the mark could try out which mail it is of.
+
+    Raises RequestInvalidError for what is nested too deeply for one; no mail is.
     """
     if isinstance(mail, dict) and "smtpPassword" in mail:
         mail = {key: value for key, value in mail.items() if key != "smtpPassword"}
-    text = orjson.dumps([name, mail], option=orjson.OPT_SORT_KEYS)
+    try:
+        text = orjson.dumps([name, mail], option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        raise RequestInvalidError({"payload": [_TOO_DEEP]}) from None
 
     def mark(secret: bytes) -> str:
         digest = hashlib.blake2b(

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from smtpmailer.core.queued import Page, StoredMail
 from smtpmailer.core.replies import Effect, Reply, error, success
-from smtpmailer.errors import NoSuchMailError, RedisAwayError, StoreError
+from smtpmailer.errors import MailGoneOnError, NoSuchMailError, RedisAwayError, StoreError
 from smtpmailer.services.replies import page_of, shown_mail
 
 __all__ = ["INVALID", "NOT_A_NAME", "Answers", "ListWords", "effect_of", "readable"]
@@ -102,5 +102,6 @@ def readable(mail: StoredMail) -> Mapping[str, Any]:
 
 def effect_of(fault: StoreError) -> Effect:
     """Say what came of putting a mail that failed so; of most faults nothing, see IQueueStore."""
-    lost = isinstance(fault, RedisAwayError) and fault.sent
-    return Effect.UNKNOWN if lost else Effect.NONE
+    if isinstance(fault, MailGoneOnError) or (isinstance(fault, RedisAwayError) and fault.sent):
+        return Effect.UNKNOWN
+    return Effect.NONE

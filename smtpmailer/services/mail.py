@@ -140,10 +140,10 @@ class MailService:
         except StoreError as fault:
             self._log.failure("mail {mail_id} can't be queued again", mail_id=stamp.unique)
             self._tell(told, with_reply(f"failed: {result.reason}", result), "failed")
-            why = f"{result.reason} (and it could not be queued for another attempt)"
-            if effect is Effect.NONE:
-                effect = effect_of(fault)
-            return error(why, _FAILED, detail, effect)
+            put = effect_of(fault)
+            what = "may be queued, or not," if put is Effect.UNKNOWN else "could not be queued"
+            why = f"{result.reason} (and it {what} for another attempt)"
+            return error(why, _FAILED, detail, put if effect is Effect.NONE else effect)
         self._tell_queued(told, name, verdict.state)
         more = {"queueName": name, "nextAttempt": verdict.state.next_at}
         return error(result.reason, _FAILED, {**detail, **more})

@@ -2,8 +2,9 @@
 """Carries out a request once, however often it is made: its key (``once``) tells that.
 
 What is certain comes first: a place is taken, durably, before anything is done for a request, and
-nothing ever takes it from a request of which a mail may have come. So there is never a second mail;
-where a process died in between, and nothing tells what came of it, the answer says just that.
+nothing takes it from a request of which a mail may have come, for as long as keys are kept. So
+there is no second mail; where an answer was lost with its process, or could not be kept, and
+nothing tells what came of the request, the answer says just that.
 """
 
 from __future__ import annotations
@@ -79,17 +80,17 @@ class _Running:
     """A request that is under way in this process, and who waits for its answer besides."""
 
     mark: str
-    waiting: list[Deferred[Reply]] = attrs.field(factory=list)
+    waiting: set[Deferred[Reply]] = attrs.field(factory=set)
 
     def wait(self) -> Deferred[Reply]:
-        """Fire with its answer, or fail as it does."""
-        waiting: Deferred[Reply] = Deferred()
-        self.waiting.append(waiting)
+        """Fire with its answer, or fail as it does; who cancels it waits no more."""
+        waiting: Deferred[Reply] = Deferred(self.waiting.discard)
+        self.waiting.add(waiting)
         return waiting
 
     def end(self, result: Reply | Failure) -> None:
-        """Tell all who wait; one that has given up takes it without a word."""
-        for waiting in self.waiting:
+        """Tell all who wait."""
+        for waiting in tuple(self.waiting):
             waiting.callback(result)
 
 
@@ -109,22 +110,22 @@ class Once:
         def handle(arguments: Arguments) -> Deferred[Reply]:
             if not arguments.once:
                 return handler(arguments)
-            asked = _Asked(
-                name=name,
-                arguments=arguments,
-                place=place_of(arguments.grant.name, arguments.once),
-                marks=marks_of(name, arguments.value, self._tools.secrets),
-            )
-            return self._carry_out(asked, handler)
+            return self._carry_out(name, arguments, handler)
 
         return handle
 
     @returns_deferred
-    async def _carry_out(self, asked: _Asked, handler: Handler) -> Reply:
+    async def _carry_out(self, name: str, arguments: Arguments, handler: Handler) -> Reply:
         """Answer, as the handler does or did; fails as the handler does.
 
-        Fails with RequestInvalidError when the key came with another request.
+        Fails with RequestInvalidError when the key came with another request, or with no mail.
         """
+        asked = _Asked(
+            name=name,
+            arguments=arguments,
+            place=place_of(arguments.grant.name, arguments.once),
+            marks=marks_of(name, arguments.value, self._tools.secrets),
+        )
         running = self._running.get(asked.place)
         if running is not None:
             return await self._wait(running, asked)
@@ -218,7 +219,7 @@ class Once:
         return reply or _doubt(note.mail_id if note else "")
 
     async def _look_up(self, asked: _Asked, note: Note) -> Reply | None:
-        """Find out what came of a request whose process ended before it answered.
+        """Find out what came of a request whose answer was never made, or could not be kept.
 
         A mail that is in the queue, or lies among the dead letters, did come of it. One that is
         nowhere was perhaps never made, and perhaps sent since.
@@ -263,13 +264,17 @@ def _found_out(name: str, found: FoundMail) -> Reply:
     if name == "queueMail":
         return success(mail.name, "mail added to queue", detail)
     # A mail that was to be sent at once is in the queue only when that failed.
-    return error("it is in the queue since its first attempt", "failed to send mail", detail)
+    if waits:
+        return error("it is in the queue since its first attempt", "failed to send mail", detail)
+    if found.place is MailPlace.DEAD:
+        return error("it is a dead letter since its last attempt", "failed to send mail", detail)
+    return error("it is in quarantine, as it could not be read", "failed to send mail", detail)
 
 
 def _doubt(mail_id: str) -> Reply:
     return error(
-        "the service ended before it answered the first request with this key: its mail may have "
-        "been made and sent, or not; see the log, or getMailHistory",
+        "no answer to the first request with this key is known, as the service ended before it or "
+        "could not keep it: its mail may have been made and sent, or not; see the log",
         "request is in doubt",
         {"mailId": mail_id or None},
     )

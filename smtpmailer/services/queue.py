@@ -39,6 +39,8 @@ _LIST = ListWords(
     refused="unable to get queue list",
 )
 _NOT_QUEUED = "failed to add mail to queue"
+#: Where nobody knows: the mail may be on its way, so nothing may say that it is not queued.
+_DOUBTFUL = "mail may have been added to queue"
 _NOT_UPDATED = "unable to update queued mail"
 _SERVER = frozenset({"smtpHost", "smtpPort", "smtpEncryption", "smtpUser", "smtpPassword"})
 #: What tells where a mail's own login goes, and how safely.
@@ -112,7 +114,9 @@ class QueueService:
             return _refusal(fault, _NOT_QUEUED)
         except StoreError as fault:
             self._log.failure("mail {mail_id} could not be queued", mail_id=stamp.unique)
-            return error(None, _NOT_QUEUED, effect=effect_of(fault))
+            effect = effect_of(fault)
+            message = _DOUBTFUL if effect is Effect.UNKNOWN else _NOT_QUEUED
+            return error(None, message, effect=effect)
         self._log.info(
             "mail {mail_id} from {peer} (request {request}) to {domains} queued as {name}",
             mail_id=stamp.unique,

@@ -140,14 +140,17 @@ class GroupCommit:
 
     What is submitted while no batch can begin forms the next one. ``gate`` keeps the batches of
     several processes apart; it is held while names change, not while a disk syncs.
-    ``durable`` false leaves out every sync (QUEUE_FSYNC).
+    ``durable`` false leaves out every sync (QUEUE_FSYNC). ``most`` operations form a batch.
     """
 
-    def __init__(self, threads: IThreads, gate: FileLock, *, durable: bool) -> None:
+    def __init__(
+        self, threads: IThreads, gate: FileLock, *, durable: bool, most: int = _MAX_BATCH
+    ) -> None:
         """Use these threads; at most three at a time."""
         self._threads = threads
         self._gate = gate
         self._durable = durable
+        self._most = most
         self._running = 0
         # What waits, and whether a batch is about to take it; see ``_take``.
         self._guard = threading.Lock()
@@ -225,7 +228,7 @@ class GroupCommit:
     def _take(self) -> _Flight:
         with self._guard:
             self._starting = False
-            count = min(len(self._waiting), _MAX_BATCH)
+            count = min(len(self._waiting), self._most)
             jobs = [self._waiting.popleft() for _ in range(count)]
         flight = _Flight(jobs, list(jobs))
         self._flights.append(flight)

@@ -24,7 +24,7 @@ import attrs
 
 from smtpmailer.core.queued import StoredMail
 from smtpmailer.core.queuestate import FRESH, MailState, updated
-from smtpmailer.errors import NoSuchMailError, StoreError
+from smtpmailer.errors import MailGoneOnError, NoSuchMailError, StoreError
 from smtpmailer.stores.atomic import make_directory, move, sync_directory, unlink
 from smtpmailer.stores.commit import Batch
 from smtpmailer.stores.disposal import Disposal
@@ -139,7 +139,10 @@ class QueueFolder:
         return self._reader.names()
 
     def put(self, batch: Batch, name: str, content: bytes, state: MailState) -> _Steps:
-        """Add a mail."""
+        """Add a mail.
+
+        Fails with MailGoneOnError when it has its name, though not durably, and keeps it.
+        """
         with contextlib.ExitStack() as stack:
             draft = self.scratch.draft(batch, content)
             stack.callback(draft.close)
@@ -156,10 +159,9 @@ class QueueFolder:
                 batch.directories.add(self.paths.waiting)
                 yield
             except (OSError, StoreError) as error:
-                # Refused, so it must not be sent; on a disk that fails this may fail as well.
-                if published:
-                    with contextlib.suppress(OSError):
-                        unlink(self.waiting(name))
+                # Refused, so it must not be sent.
+                if published and not self._take_back(name):
+                    raise MailGoneOnError(name, str(error)) from error
                 if isinstance(error, FileExistsError):
                     raise _taken(name) from None
                 self.notes.remove(name)
@@ -392,6 +394,16 @@ class QueueFolder:
         if self.journal.is_open:
             with contextlib.suppress(OSError, StoreError):
                 self.journal.forget(name)
+
+    def _take_back(self, name: str) -> bool:
+        """Remove a mail that was just put; tells whether that was so.
+
+        Another process may have claimed it already; and a disk that fails may fail here as well.
+        """
+        try:
+            return unlink(self.waiting(name))
+        except OSError:
+            return False
 
     def _refuse_taken(self, name: str) -> None:
         if self.waits(name):

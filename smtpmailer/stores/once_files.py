@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Remembers requests in files, which all processes on a queue directory share.
 
-A record is a file: a line with the note and, once there is one, a line with the answer. It gets its
-name in one step, and only if nobody has that yet. Whoever works on a request holds a lock on its
-record until there is an answer, so what a dead process left is known for certain, without looking
-at clocks or process ids. An answer replaces the record in one step.
+A record is a file: a line with the note, and a line that says who works on the request or, once
+there is one, what the answer is. It gets its name in one step, and only if nobody has that yet.
+Whoever works on a request is named by the directory of its scratch files, which is locked while its
+process lives: so what a dead one left is known for certain, without looking at clocks or process
+ids, and however many requests are under way, none of them keeps a file open. An answer replaces the
+record in one step; a record that was left loses its second line.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import math
 import os
 import re
 from collections.abc import Callable, Generator, Mapping
@@ -36,9 +38,14 @@ _T = TypeVar("_T")
 _Steps = Generator[None, None, None]
 
 _RECORD: Final = re.compile(r"[0-9a-f]{64}")
+#: What names who works on a request; no JSON is like it.
+_OWNER: Final = re.compile(rb"by ([0-9a-f]{16})\n")
+#: So many operations share a sync at most: few, as mails need descriptors more than their keys do.
+_MOST: Final = 32
 #: A record may be replaced or removed while it is looked at.
 _TRIES: Final = 5
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CHANGE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @implementer(IOnceStore)
@@ -54,10 +61,10 @@ class FileOnceStore:
         self._threads = threads
         self._scratch = Scratch(os.path.join(directory, "tmp"))
         self._commit = GroupCommit(
-            threads, FileLock(os.path.join(directory, "gate")), durable=durable
+            threads, FileLock(os.path.join(directory, "gate")), durable=durable, most=_MOST
         )
-        # The locked descriptors of records that are ours, by place.
-        self._held: dict[str, int] = {}
+        # The places that are ours. Whether they are is for nothing but this to say in this process.
+        self._held: set[str] = set()
         self._used = False
 
     def claim(self, place: str, note: Mapping[str, Any]) -> Deferred[Kept | None]:
@@ -67,7 +74,7 @@ class FileOnceStore:
     def answer(self, place: str, note: Mapping[str, Any], answer: MailDocument) -> Deferred[None]:
         """Keep an answer; see IOnceStore."""
         content = _encoded(note) + _encoded(answer)
-        return self._submit(partial(self._answer, place=place, content=content))
+        return self._submit(partial(self._answer, place=place, note=note, content=content))
 
     def release(self, place: str) -> Deferred[None]:
         """Let go of a place; see IOnceStore."""
@@ -75,9 +82,11 @@ class FileOnceStore:
 
     def leave(self, place: str) -> None:
         """Leave a place to others; see IOnceStore."""
-        handle = self._held.pop(place, None)
-        if handle is not None:
-            os.close(handle)
+        if place in self._held:
+            self._held.discard(place)
+            # Where that fails the others learn it when this process ends.
+            with contextlib.suppress(OSError):
+                self._disown(self._path(place))
 
     @returns_deferred
     async def stop(self) -> None:
@@ -85,16 +94,17 @@ class FileOnceStore:
         if not self._used:
             return
         await self._commit.idle()
-        for place in tuple(self._held):
-            self.leave(place)
+        # With the directory's lock all records are left.
+        self._held.clear()
         self._scratch.close()
 
-    def sweep(self, before: float) -> Deferred[int]:
-        """Forget what was answered, or left, before this time (Unix seconds).
+    def sweep(self, now: float, keep: float, pause: float = 0.0) -> Deferred[int]:
+        """Forget what was answered, or left, more than ``keep`` seconds before ``now``.
 
-        One process at a time does; fires with how many records it removed.
+        One process at a time does, and none in the ``pause`` seconds after; fires with how many
+        records it removed.
         """
-        return self._threads.run(lambda: self._sweep(before))
+        return self._threads.run(lambda: self._sweep(now, keep, pause))
 
     @returns_deferred
     async def _submit(self, operation: Operation[_T]) -> _T:
@@ -117,23 +127,21 @@ class FileOnceStore:
             return found
         self._prepare()
         with contextlib.ExitStack() as stack:
-            draft = self._scratch.draft(batch, content)
+            draft = self._scratch.draft(batch, content + b"by %s\n" % self._scratch.name.encode())
             stack.callback(draft.close)
-            # For writing, although nothing is written: some file systems want that for such a lock.
-            handle = os.open(draft.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            undo = stack.enter_context(contextlib.ExitStack())
-            undo.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
             found = self._publish(draft.publish, path)
-            if found is not None:
-                return found
-            # Before the lock is given up: who sees the name must not think that its owner died.
-            undo.callback(_remove, path)
-            batch.directories.add(self._directory)
+        if found is not None:
+            return found
+        self._held.add(place)
+        batch.directories.add(self._directory)
+        try:
             yield
-            undo.pop_all()
-            self._held[place] = handle
+        except BaseException:
+            # First the name: who sees it must not think that its owner died.
+            _remove(path)
+            self._held.discard(place)
+            raise
         return None
 
     def _prepare(self) -> None:
@@ -153,15 +161,18 @@ class FileOnceStore:
                 return None
         raise StoreError(f"{path} changes all the time")
 
-    def _answer(self, batch: Batch, *, place: str, content: bytes) -> _Steps:
+    def _answer(
+        self, batch: Batch, *, place: str, note: Mapping[str, Any], content: bytes
+    ) -> _Steps:
         self._prepare()
         with contextlib.ExitStack() as stack:
             temporary = self._scratch.write(batch, stack, content)
             yield
+            self._refuse_others(place, note)
             os.rename(temporary, self._path(place))
             batch.directories.add(self._directory)
             yield
-        self.leave(place)
+        self._held.discard(place)
 
     def _release(self, batch: Batch, *, place: str) -> _Steps:
         yield
@@ -169,7 +180,7 @@ class FileOnceStore:
             unlink(self._path(place))
             batch.directories.add(self._directory)
         yield
-        self.leave(place)
+        self._held.discard(place)
 
     def _read(self, path: str) -> Kept | None:
         """Give what a record holds; None when there is none. Raises OSError, StoreError."""
@@ -179,31 +190,69 @@ class FileOnceStore:
             except FileNotFoundError:
                 return None
             with open(handle, "rb") as file:
-                note, _, answer = file.read().partition(b"\n")
-                if answer:
-                    return Kept(note=_note(note), answer=_document(answer))
-                if not _lock(handle):
+                note, _, rest = file.read().partition(b"\n")
+                if rest and _OWNER.fullmatch(rest) is None:
+                    return Kept(note=_note(note), answer=_document(rest))
+                if self._is_under_way(path, rest):
                     return Kept(note=_note(note), alive=True)
                 # Nobody works on it, unless it is not this file any more.
                 if _is_at(handle, path):
                     return Kept(note=_note(note))
         raise StoreError(f"{path} changes all the time")
 
-    def _sweep(self, before: float) -> int:
+    def _is_under_way(self, path: str, rest: bytes) -> bool:
+        """Whether somebody works on the record with this second line. Raises OSError."""
+        owner = _OWNER.fullmatch(rest)
+        if owner is None:
+            return False
+        name = owner[1].decode()
+        if name == self._scratch.name:
+            return os.path.basename(path) in self._held
+        return self._scratch.lives(name)
+
+    def _refuse_others(self, place: str, note: Mapping[str, Any]) -> None:
+        """Raise StoreError when a place is another request's by now."""
+        found = self._read(self._path(place))
+        if found is not None and found.note and found.note != note:
+            raise StoreError("another request has the key by now")
+
+    def _disown(self, path: str) -> None:
+        """Take our name out of a record, which needs no room on the disk; raises OSError."""
+        with open(os.open(path, _CHANGE), "r+b") as file:
+            note, _, rest = file.read().partition(b"\n")
+            if rest == b"by %s\n" % self._scratch.name.encode():
+                os.ftruncate(file.fileno(), len(note) + 1)
+
+    def _sweep(self, now: float, keep: float, pause: float) -> int:
         if not os.path.isdir(self._directory):
             return 0
         lock = FileLock(os.path.join(self._directory, "sweep"))
         if not lock.try_acquire(f"process {os.getpid()}"):
             return 0
         try:
+            swept = os.path.join(self._directory, "swept")
+            if _age(swept, now) < pause:
+                return 0
             with os.scandir(self._directory) as entries:
-                old = [entry.path for entry in entries if _is_old(entry, before)]
-            removed = sum(map(_forget, old))
-            if os.path.isdir(tmp := os.path.join(self._directory, "tmp")):
-                Scratch(tmp).sweep()
+                old = [entry.path for entry in entries if _is_old(entry, now - keep)]
+            removed = sum(map(self._forget, old))
+            if os.path.isdir(os.path.join(self._directory, "tmp")):
+                self._scratch.sweep()
+            _touch(swept, now)
             return removed
         finally:
             lock.release()
+
+    def _forget(self, path: str) -> bool:
+        """Remove an old record, unless somebody works on it or has just replaced it."""
+        try:
+            with open(os.open(path, _READ), "rb") as file:
+                rest = file.read().partition(b"\n")[2]
+                if self._is_under_way(path, rest) or not _is_at(file.fileno(), path):
+                    return False
+                return unlink(path)
+        except OSError:
+            return False
 
     def _path(self, place: str) -> str:
         assert _RECORD.fullmatch(place), place
@@ -231,15 +280,6 @@ def _document(text: bytes) -> MailDocument:
     return value if isinstance(value, dict | str) else {}
 
 
-def _lock(handle: int) -> bool:
-    """Lock a record nobody works on; tells whether that is so."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _is_at(handle: int, path: str) -> bool:
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
@@ -261,17 +301,15 @@ def _is_old(entry: os.DirEntry[str], before: float) -> bool:
     return False
 
 
-def _forget(path: str) -> bool:
-    """Remove an old record, unless somebody works on it or has just replaced it."""
+def _age(path: str, now: float) -> float:
+    """Give how long ago a file was touched; a time that is yet to come is long ago."""
     try:
-        handle = os.open(path, _READ)
-    except OSError:
-        return False
-    try:
-        if not _lock(handle) or not _is_at(handle, path):
-            return False
-        return unlink(path)
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
+        age = now - os.stat(path, follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return math.inf
+    return age if age >= 0 else math.inf
+
+
+def _touch(path: str, now: float) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    os.utime(path, (now, now), follow_symlinks=False)

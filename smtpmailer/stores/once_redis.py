@@ -4,8 +4,9 @@
     once:PLACE         hash    ``note`` and, once there is one, ``answer``
     once:PLACE:lease   text    there while somebody works on it
 
-Both expire by themselves. A lease that has run out says no more than that its node is gone, or has
-not reached Redis for a while: the place stays taken, and nobody begins the request anew.
+Both expire by themselves, but not while somebody works on it. A lease that has run out says no more
+than that its node is gone, or has not reached Redis for a while: the place stays taken, and nobody
+begins the request anew. Who finds another note there changes nothing: the place is not its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from smtpmailer.core.once import Kept
 from smtpmailer.core.queued import MailDocument
 from smtpmailer.core.redisvalues import RedisScript, Word
 from smtpmailer.coroutines import returns_deferred
-from smtpmailer.errors import RedisError, RedisUnreplicatedError
+from smtpmailer.errors import RedisError, RedisUnreplicatedError, StoreError
 from smtpmailer.interfaces import IOnceStore, IRedis
 
 __all__ = ["LEASE", "RedisOnceStore"]
@@ -45,8 +46,10 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('SET', KEYS[2], '1', 'EX', ARGV[3])
 return {}
 """)
-#: Words: the answer; seconds for which the record is kept.
+#: Words: the answer; seconds for which the record is kept. Gives 0 when the place is another's.
 _ANSWER: Final = RedisScript("""
+local note = redis.call('HGET', KEYS[1], 'note')
+if note and note ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'note', ARGV[1])
 redis.call('HSET', KEYS[1], 'answer', ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
@@ -56,6 +59,19 @@ return 1
 _RELEASE: Final = RedisScript("""
 if redis.call('HGET', KEYS[1], 'note') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1], KEYS[2])
+""")
+#: Words: seconds for which the record, and the lease, are kept. The request may be over by the time
+#: this comes: then it brings nothing back.
+_RENEW: Final = RedisScript("""
+local found = redis.call('HMGET', KEYS[1], 'note', 'answer')
+if found[1] ~= ARGV[1] or found[2] then return 0 end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('SET', KEYS[2], '1', 'EX', ARGV[3])
+return 1
+""")
+_LEAVE: Final = RedisScript("""
+if redis.call('HGET', KEYS[1], 'note') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[2])
 """)
 
 
@@ -93,7 +109,9 @@ class RedisOnceStore:
     @returns_deferred
     async def answer(self, place: str, note: Mapping[str, Any], answer: MailDocument) -> None:
         """Keep an answer; see IOnceStore."""
-        await self._run(_ANSWER, place, orjson.dumps(note), orjson.dumps(answer), self._keep)
+        kept = await self._run(_ANSWER, place, orjson.dumps(note), orjson.dumps(answer), self._keep)
+        if not kept:
+            raise StoreError("another request has the key by now")
         self._held.pop(place, None)
 
     @returns_deferred
@@ -106,9 +124,10 @@ class RedisOnceStore:
             self._held.pop(place, None)
 
     def leave(self, place: str) -> None:
-        """Let its lease run out; see IOnceStore."""
-        if self._held.pop(place, None) is not None:
-            self._redis.call("DEL", self._lease(place)).addErrback(lambda _: None)
+        """Give its lease up; see IOnceStore."""
+        note = self._held.pop(place, None)
+        if note is not None:
+            self._tell(_LEAVE, place, note)
 
     def stop(self) -> Deferred[None]:
         """Renew nothing any more; see IOnceStore."""
@@ -129,15 +148,18 @@ class RedisOnceStore:
         keys = (self._record(place), self._lease(place))
         return self._redis.run(script, keys, words, replicated=True)
 
+    def _tell(self, script: RedisScript, place: str, *words: Word) -> None:
+        """Have a script carried out; where that fails, leases run out by themselves."""
+        keys = (self._record(place), self._lease(place))
+        self._redis.run(script, keys, words).addErrback(lambda _: None)
+
     def _renew_later(self) -> None:
         if self._timer is None or not self._timer.active():
             self._timer = self._clock.callLater(_RENEWED, self._renew)
 
     def _renew(self) -> None:
-        for place in self._held:
-            renewed = self._redis.call("SET", self._lease(place), "1", "EX", LEASE)
-            # Nothing depends on it but what others are told meanwhile.
-            renewed.addErrback(lambda _: None)
+        for place, note in self._held.items():
+            self._tell(_RENEW, place, note, self._keep, LEASE)
         if self._held:
             self._renew_later()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from typing import Final
 
 import attrs
 
@@ -17,6 +18,8 @@ from smtpmailer.stores.atomic import make_directory, open_new, rename_new, unlin
 from smtpmailer.stores.commit import Batch
 
 __all__ = ["Draft", "Scratch"]
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @attrs.define
@@ -54,18 +57,41 @@ class Scratch:
         self._count = 0
 
     def prepare(self) -> None:
-        """Make this process's directory, once; raises OSError."""
+        """Make this process's directory, once; raises OSError, also where nothing can be locked."""
         make_directory(self._directory)
         while self._handle < 0:
             own = os.path.join(self._directory, os.urandom(8).hex())
             os.mkdir(own, 0o700)
-            handle = _lock(own)
+            try:
+                handle = _lock(own)
+            except OSError:
+                _remove(own)
+                raise
             # A sweep by another process may have come between; then another one is made.
             if handle >= 0 and os.path.isdir(own):
                 self._own, self._handle = own, handle
                 self._name = os.path.basename(own)
             elif handle >= 0:
                 os.close(handle)
+
+    @property
+    def name(self) -> str:
+        """The name of this process's directory, which no other has or will have."""
+        return self._name
+
+    def lives(self, name: str) -> bool:
+        """Whether the process that has the directory of this name lives; raises OSError."""
+        try:
+            handle = os.open(os.path.join(self._directory, name), _DIRECTORY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
 
     def close(self) -> None:
         """Give this process's directory up."""
@@ -78,9 +104,10 @@ class Scratch:
         """Remove what dead processes left; what can't be removed stays for the next time."""
         for name in os.listdir(self._directory):
             path = os.path.join(self._directory, name)
-            if path != self._own and (handle := _lock(path)) >= 0:
-                _remove(path)
-                os.close(handle)
+            with contextlib.suppress(OSError):
+                if path != self._own and (handle := _lock(path)) >= 0:
+                    _remove(path)
+                    os.close(handle)
 
     def fresh_id(self) -> str:
         """Give an id that no process has used or will use."""
@@ -108,16 +135,21 @@ class Scratch:
 
 
 def _lock(path: str) -> int:
-    """Lock a directory; gives its descriptor, or -1 when it is gone, none, or somebody has it."""
+    """Lock a directory; gives its descriptor, or -1 when it is gone or somebody has it.
+
+    Raises OSError for anything else.
+    """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+        handle = os.open(path, _DIRECTORY)
+    except FileNotFoundError:
         return -1
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         os.close(handle)
-        return -1
+        if isinstance(error, BlockingIOError):
+            return -1
+        raise
     return handle
 
 

@@ -20,6 +20,7 @@ from smtpmailer.core.once import (
     reply_of_answer,
 )
 from smtpmailer.core.replies import error, success
+from smtpmailer.errors import RequestInvalidError
 
 _NOTE = Note(mark="m", mail_id="9e51fa6fad25da44", at=1_700_000_000.5)
 
@@ -75,6 +76,13 @@ class MarkTests(SynchronousTestCase):
     def test_what_is_no_mail_has_a_mark_too(self) -> None:
         values: tuple[Any, ...] = (None, 5, "", [], "x" * 1000)
         self.assertEqual(len({marks_of("sendMail", value, ()) for value in values}), 5)
+
+    def test_what_is_nested_too_deeply_for_a_mark_is_no_mail(self) -> None:
+        value: list[Any] = []
+        for _ in range(500):
+            value = [value]
+        error = self.assertRaises(RequestInvalidError, marks_of, "sendMail", {"x": value}, ())
+        self.assertEqual(error.errors, {"payload": ["No mail is nested so deeply"]})
 
 
 class KeptTests(SynchronousTestCase):

@@ -24,7 +24,9 @@ from tests.integration.scripted import ScriptedService, answering, older, rememb
 _DONE = {"data": "mail_1.json", "message": "mail added to queue"}
 _UNDER_WAY = {"status": "error", "message": "request is under way"}
 _BUSY = {"status": "error", "message": "service is busy"}
+_NOT_KEPT = {"status": "error", "message": "request can't be remembered", "repeated": False}
 _UNAUTHORIZED = {"status": "error", "message": "unauthorized request"}
+_FAULT = {"status": "error", "message": "exception occurred"}
 
 
 def cut(connection: socket.socket) -> None:
@@ -35,6 +37,18 @@ def cut(connection: socket.socket) -> None:
 def refusing(seen: list[dict[str, Any]]) -> Callable[[socket.socket], None]:
     """Make a handler that lets a password do everything but ping."""
     return answering(lambda asked: _UNAUTHORIZED if "ping" in asked else _DONE, seen)
+
+
+def elsewhere(connection: socket.socket) -> None:
+    """Be no service at all."""
+    connection.recv(65536)
+    connection.sendall(b"220 mx.example.test ESMTP\n")
+
+
+def hiding() -> list[Callable[[socket.socket], None]]:
+    """Make handlers whose answers say nothing of an earlier attempt."""
+    answers = (_UNAUTHORIZED, _FAULT, {"status": "no answer"})
+    return [*(remembering([], answer) for answer in answers), refusing([]), elsewhere]
 
 
 class OnceTests(SynchronousTestCase):
@@ -109,12 +123,81 @@ class OnceTests(SynchronousTestCase):
             self.assertTrue(error.maybe_done)
         self.assertEqual((len(self.seen), elsewhere), (2, []))
 
+    def test_what_says_nothing_of_the_first_attempt_does_not_hide_it(self) -> None:
+        for once in (True, "k"):
+            for then in hiding():
+                self.now = 0.0
+                handlers = (remembering(self.seen, None), then)
+                with ScriptedService(*handlers) as service, self.client(service.port) as client:
+                    error = self.assertRaises(
+                        ServiceUnreachableError, client.queue_mail, {}, once=once
+                    )
+                self.assertTrue(error.maybe_done)
+
+    def test_what_tells_of_the_first_attempt_is_given(self) -> None:
+        failed = {"status": "error", "message": "failed to send mail", "repeated": True}
+        invalid = {"status": "error", "message": "invalid payload"}
+        for answer in (failed, invalid):
+            handler = remembering(self.seen, None, answer)
+            with ScriptedService(handler) as service, self.client(service.port) as client:
+                error = self.assertRaises(ServiceAnswerError, client.send_mail, {})
+            self.assertEqual(error.answer["message"], answer["message"])
+
+    def test_a_refusal_without_a_doubt_is_given(self) -> None:
+        for answer, kind in (
+            (_UNAUTHORIZED, ServiceAnswerError),
+            ({"status": "no answer"}, ServiceProtocolError),
+        ):
+            handler = remembering(self.seen, answer)
+            with ScriptedService(handler) as service, self.client(service.port) as client:
+                self.assertRaises(kind, client.queue_mail, {}, once="k")
+        self.assertEqual(len(self.seen), 2)
+
+    def test_a_question_that_failed_says_nothing_about_the_service(self) -> None:
+        pongs: list[dict[str, Any]] = [_FAULT, _FAULT, {"detail": {"once": 60}}]
+        handler = answering(lambda asked: pongs.pop(0) if "ping" in asked else _DONE, self.seen)
+        with ScriptedService(handler) as service, self.client(service.port) as client:
+            error = self.assertRaises(ServiceAnswerError, client.queue_mail, {}, once="k")
+            self.assertEqual(error.answer["message"], "exception occurred")
+            client.queue_mail({})
+            client.queue_mail({}, once="k")
+            client.queue_mail({}, once="k")
+        mails = [each for each in self.seen if "queueMail" in each]
+        self.assertEqual([each.get("once") for each in mails], [None, "k", "k"])
+
     def test_what_is_not_yet_known_is_asked_again(self) -> None:
-        later = {"status": "error", "message": "request can't be remembered"}
-        handler = remembering(self.seen, _UNDER_WAY, later, _DONE)
+        handler = remembering(self.seen, _UNDER_WAY, _NOT_KEPT, _DONE)
         with ScriptedService(handler) as service, self.client(service.port) as client:
             client.queue_mail({})
         self.assertEqual((len(self.seen), len(set(self.keys()))), (3, 1))
+
+    def test_a_key_of_the_client_s_own_keeps_no_mail_back(self) -> None:
+        """A disk is full, or can't be written at all: a mail without a key would be sent."""
+        handler = remembering(self.seen, _NOT_KEPT, _DONE)
+        with ScriptedService(handler) as service, self.client(service.port) as client:
+            client.send_mail({})
+        self.assertEqual(self.seen[1], {"sendMail": {}})
+        self.assertEqual(sum(self.slept), 0)
+
+    def test_a_mail_that_went_without_its_key_is_not_written_again(self) -> None:
+        handler = remembering(self.seen, _NOT_KEPT, None, _DONE)
+        with ScriptedService(handler) as service, self.client(service.port) as client:
+            error = self.assertRaises(ServiceUnreachableError, client.send_mail, {})
+        self.assertTrue(error.maybe_done)
+        self.assertEqual(len(self.seen), 2)
+
+    def test_after_a_doubt_a_mail_does_not_go_without_its_key(self) -> None:
+        handler = remembering(self.seen, None, _NOT_KEPT, _DONE)
+        with ScriptedService(handler) as service, self.client(service.port) as client:
+            client.send_mail({})
+        self.assertEqual((len(self.seen), len(set(self.keys()))), (3, 1))
+
+    def test_a_given_key_is_not_left_out(self) -> None:
+        handler = remembering(self.seen, *[_NOT_KEPT] * 99)
+        with ScriptedService(handler) as service, self.client(service.port) as client:
+            error = self.assertRaises(ServiceAnswerError, client.send_mail, {}, once="k")
+        self.assertIn("remembered", str(error))
+        self.assertEqual(set(self.keys()), {"k"})
 
     def test_what_is_never_known_is_told_in_the_end(self) -> None:
         handler = remembering(self.seen, *[_UNDER_WAY] * 99)
@@ -178,6 +261,16 @@ class AsyncOnceTests(SynchronousTestCase):
             self.assertEqual(asyncio.run(work(service.port)), "mail_1.json")
         self.assertEqual([each["once"] for each in seen], [seen[0]["once"]] * 3)
 
+    def test_what_says_nothing_of_the_first_attempt_does_not_hide_it(self) -> None:
+        async def work(port: int) -> None:
+            async with AsyncClient("127.0.0.1", port, retry_for=5) as client:
+                await client.send_mail({}, once="k")
+
+        for then in hiding():
+            with ScriptedService(remembering([], None), then) as service:
+                error = self.assertRaises(ServiceUnreachableError, asyncio.run, work(service.port))
+            self.assertTrue(error.maybe_done)
+
     def test_a_given_key_that_the_service_does_not_know_is_told(self) -> None:
         seen: list[dict[str, Any]] = []
 
@@ -208,6 +301,15 @@ class TwistedOnceTests(TestCase):
         client = self.client(remembering(seen, None, _UNDER_WAY, _DONE), retry_for=5)
         self.assertEqual((yield client.queue_mail({})), "mail_1.json")
         self.assertEqual([each["once"] for each in seen], [seen[0]["once"]] * 3)
+
+    @inlineCallbacks
+    def test_what_says_nothing_of_the_first_attempt_does_not_hide_it(self) -> Any:
+        for then in hiding():
+            client = self.client(remembering([], None), then, retry_for=5)
+            error = yield self.assertFailure(
+                client.send_mail({}, once="k"), ServiceUnreachableError
+            )
+            self.assertTrue(error.maybe_done)
 
     @inlineCallbacks
     def test_a_given_key_that_the_service_does_not_know_is_told(self) -> Any:

@@ -10,9 +10,9 @@ from twisted.logger import LogLevel, formatEvent
 from smtpmailer.core.model import Outcome
 from smtpmailer.core.names import unique_of
 from smtpmailer.core.queued import StoredMail
-from smtpmailer.core.replies import Reply
+from smtpmailer.core.replies import Effect, Reply
 from smtpmailer.core.retry import RetryPolicy
-from smtpmailer.errors import StoreError
+from smtpmailer.errors import MailGoneOnError, StoreError
 from smtpmailer.services.mail import MailService, Requeue
 from tests.services.queueing import NOW, PARSER, QueueCase, mail
 
@@ -146,6 +146,14 @@ class RequeueTests(QueueCase):
             "mail_id": "0000000000000003",
         }
         self.assertEqual({key: events[2][key] for key in expected}, expected)
+
+    def test_a_mail_that_may_be_queued_is_not_said_to_be_lost(self) -> None:
+        self.server.script = [Outcome.TEMPORARY]
+        self.faulty.faults["put"] = [MailGoneOnError("mail_1.json", "the disk is gone")]
+        reply = self.send()
+        expected = "SMTP Error: temporary (and it may be queued, or not, for another attempt)"
+        self.assertEqual((reply.data, reply.effect), (expected, Effect.UNKNOWN))
+        self.assertEqual(len(self.flushLoggedErrors(MailGoneOnError)), 1)
 
     def test_a_store_that_fails_is_told_in_the_reason(self) -> None:
         self.server.script = [Outcome.TEMPORARY]

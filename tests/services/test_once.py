@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from smtpmailer.core.grants import Grant
 from smtpmailer.core.model import Outcome
-from smtpmailer.core.replies import Reply
 from smtpmailer.errors import (
     NoRecipientError,
     NotAllowedError,
@@ -19,6 +21,12 @@ from tests.services.once import OnceCase
 from tests.services.queueing import mail
 
 _BOTH = ["a@example.test", "b@example.test"]
+
+
+def deferreds() -> int:
+    """Count all that are kept anywhere."""
+    gc.collect()
+    return sum(type(each) is Deferred for each in gc.get_objects())
 
 
 class RepeatTests(OnceCase):
@@ -108,6 +116,15 @@ class OutcomeTests(OnceCase):
         ):
             for name in ("queueMail", "sendMail"):
                 self.failureResultOf(self.node.ask(name, value), error)
+        self.assert_released("queueMail")
+
+    def test_what_is_nested_too_deeply_is_no_mail_and_takes_no_key(self) -> None:
+        deep: Any = "x"
+        for _ in range(500):
+            deep = [deep]
+        for name in ("queueMail", "sendMail"):
+            deferred = self.node.ask(name, mail(replaceContent=deep))
+            self.failureResultOf(deferred, RequestInvalidError)
         self.assert_released("queueMail")
 
     def test_who_was_not_allowed_may_ask_again(self) -> None:
@@ -270,6 +287,20 @@ class WaitingTests(OnceCase):
         self.assertEqual(self.successResultOf(first).status, "success")
         self.assertTrue(self.asked("sendMail").repeated)
 
+    def test_who_has_given_up_is_forgotten(self) -> None:
+        """A delivery may take minutes, and be asked for again and again meanwhile."""
+        first = self.begin()
+        before = deferreds()
+        for _ in range(50):
+            self.node.ask("sendMail", mail())
+        self.assertGreater(deferreds(), before + 49)
+        self.clock.advance(31)
+        self.assertLess(deferreds(), before + 10)
+        still = self.node.ask("sendMail", mail())
+        self.server.release()
+        self.assertEqual(self.successResultOf(first).status, "success")
+        self.assertTrue(self.successResultOf(still).repeated)
+
     def test_it_waits_for_another_process_too(self) -> None:
         first = self.begin()
         second = self.make_node().ask("sendMail", mail())
@@ -306,78 +337,3 @@ class WaitingTests(OnceCase):
         self.assertEqual(self.successResultOf(first).status, "error")
         self.clock.pump([0.1] * 11)
         self.assertEqual(self.said(self.successResultOf(second))[0::3], ("success", False))
-
-
-class DeathTests(OnceCase):
-    """The first one's process died before it answered."""
-
-    def die(self, name: str, *script: Any, **fields: Any) -> None:
-        """Let a process carry out a request, and forget what it would have answered."""
-        self.server.script = list(script)
-        self.node.faults.faults["answer"] = [StoreError("dead")]
-        self.asked(name, **fields)
-        self.flushLoggedErrors(StoreError)
-        self.successResultOf(self.node.files.stop())
-
-    def again(self, name: str, **fields: Any) -> Reply:
-        return self.asked(name, node=self.make_node(), **fields)
-
-    def test_a_mail_that_waits_was_queued(self) -> None:
-        self.die("queueMail")
-        reply = self.again("queueMail")
-        self.assertEqual(self.said(reply), ("success", *self.names(), "mail added to queue", True))
-        assert reply.detail
-        self.assertEqual(reply.detail["queueName"], reply.data)
-
-    def test_what_was_found_out_is_remembered(self) -> None:
-        self.die("queueMail")
-        first = self.again("queueMail")
-        self.successResultOf(self.store.remove(self.names()[0]))
-        self.assertEqual(self.said(self.again("queueMail")), self.said(first))
-
-    def test_what_was_found_out_need_not_be_kept(self) -> None:
-        self.die("queueMail")
-        node = self.make_node()
-        node.faults.faults["answer"] = [StoreError("full")]
-        self.assertEqual(self.asked("queueMail", node=node).status, "success")
-        self.assertEqual(len(self.flushLoggedErrors(StoreError)), 1)
-
-    def test_a_mail_that_was_changed_since_is_found(self) -> None:
-        self.die("queueMail")
-        (name,) = self.names()
-        new = self.store.make_name(self.now() + 60, name.rpartition("_")[2].removesuffix(".json"))
-        self.successResultOf(self.store.replace(name, new, mail(subject="changed")))
-        self.assertEqual(self.again("queueMail").data, new)
-
-    def test_a_mail_that_waits_after_a_failure_is_not_sent_again(self) -> None:
-        self.die("sendMail", Outcome.TEMPORARY)
-        reply = self.again("sendMail")
-        self.assertEqual((reply.status, reply.message), ("error", "failed to send mail"))
-        assert reply.detail
-        self.assertEqual(reply.detail["queueName"], self.names()[0])
-        self.assertEqual(len(self.server.sent), 1)
-
-    def test_what_is_nowhere_is_in_doubt(self) -> None:
-        self.die("sendMail")
-        for _ in range(2):
-            reply = self.again("sendMail")
-            self.assertEqual((reply.status, reply.message), ("error", "request is in doubt"))
-            self.assertEqual(reply.detail, {"mailId": self.server.ids[0]})
-        self.assertEqual(len(self.server.sent), 1)
-
-    def test_without_a_queue_it_is_in_doubt(self) -> None:
-        self.die("sendMail")
-        reply = self.asked("sendMail", node=self.make_node(queue=False))
-        self.assertEqual(reply.message, "request is in doubt")
-
-    def test_while_the_queue_can_not_be_asked_it_is_in_doubt(self) -> None:
-        self.die("queueMail")
-        self.search.faults["find"] = [StoreError("away")]
-        self.assertEqual(self.again("queueMail").message, "request is in doubt")
-        self.assertEqual(len(self.flushLoggedErrors(StoreError)), 1)
-        self.assertEqual(self.again("queueMail").status, "success")
-
-    def test_another_mail_learns_nothing(self) -> None:
-        self.die("queueMail")
-        deferred = self.make_node().ask("queueMail", mail(subject="t"))
-        self.failureResultOf(deferred, RequestInvalidError)

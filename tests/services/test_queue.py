@@ -12,10 +12,16 @@ from twisted.logger import formatEvent
 from smtpmailer.core.model import Outcome
 from smtpmailer.core.names import unique_of
 from smtpmailer.core.queuestate import FRESH, MailState
-from smtpmailer.core.replies import Reply
+from smtpmailer.core.replies import Effect, Reply
 from smtpmailer.core.requests import Arguments
 from smtpmailer.core.retry import Moment, after_attempt
-from smtpmailer.errors import NoRecipientError, RequestInvalidError, StoreError
+from smtpmailer.errors import (
+    MailGoneOnError,
+    NoRecipientError,
+    RedisAwayError,
+    RequestInvalidError,
+    StoreError,
+)
 from smtpmailer.services.queue import QueueService, QueueTools
 from tests.services.parts import DEFAULTS
 from tests.services.queueing import NOW, PARSER, UPDATES, QueueCase, mail, outcomes
@@ -151,6 +157,16 @@ class QueueMailTests(ServiceCase):
         self.assertEqual(message, "failed to add mail to queue")
         self.assertIn("MAIL_FROM_ADDR", data)
         self.assertEqual(self.queue(fromEmail="me@example.test").status, "success")
+
+    def test_a_mail_that_may_be_queued_is_not_said_to_be_refused(self) -> None:
+        faults = (MailGoneOnError(_GONE, "not durable"), RedisAwayError("no answer", sent=True))
+        for fault in faults:
+            self.faulty.faults["put"] = [fault]
+            reply = self.queue()
+            said = (reply.status, reply.data, reply.message, reply.effect)
+            expected = ("error", None, "mail may have been added to queue", Effect.UNKNOWN)
+            self.assertEqual(said, expected)
+        self.assertEqual(self.logged(), 2)
 
     def test_a_store_that_fails_is_an_error_without_a_reason(self) -> None:
         self.break_store("put")

@@ -8,6 +8,7 @@ from typing import Any
 from zope.interface.verify import verifyObject
 
 from smtpmailer.core.once import Kept
+from smtpmailer.errors import StoreError
 from smtpmailer.interfaces import IOnceStore
 
 __all__ = ["ANSWER", "NOTE", "OTHER", "PLACE", "OnceContract"]
@@ -91,6 +92,11 @@ class OnceContract:
         self.store.leave(PLACE)
         self.successResultOf(self.other.answer(PLACE, NOTE, ANSWER))
         self.assertEqual(self.claim(self.store, OTHER), Kept(note=NOTE, answer=ANSWER))
+
+    def test_nobody_answers_in_anothers_place(self: Any) -> None:
+        self.claim(self.store)
+        self.failureResultOf(self.other.answer(PLACE, OTHER, ANSWER), StoreError)
+        self.assertEqual(self.claim(self.other, OTHER), Kept(note=NOTE, alive=True))
 
     def until_left(self, place: str) -> None:
         """Wait until others can see that a place was left."""

@@ -191,6 +191,15 @@ class GroupCommitTests(SynchronousTestCase):
         sizes = [len(e.split()) - 1 for e in self.events if e.startswith("sync 1")]
         self.assertEqual(sizes, [128, 128, 44])
 
+    def test_a_batch_has_the_limit_that_it_was_given(self) -> None:
+        self.commit = GroupCommit(self.threads, self.gate, durable=True, most=2)
+        results = [self.write(n) for n in range(1000, 1005)]
+        self.threads.go()
+        for result in results:
+            self.successResultOf(result)
+        sizes = [len(e.split()) - 1 for e in self.events if e.startswith("sync 1")]
+        self.assertEqual(sizes, [2, 2, 1])
+
     def test_without_durability_nothing_is_synced(self) -> None:
         self.commit = GroupCommit(self.threads, self.gate, durable=False)
         result = self.write(1000)

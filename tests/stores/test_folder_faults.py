@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 from smtpmailer.core.queuestate import FRESH
-from smtpmailer.errors import NoSuchMailError, StoreError
+from smtpmailer.errors import MailGoneOnError, NoSuchMailError, StoreError
 from smtpmailer.stores import scratch
 from smtpmailer.stores.commit import Batch
 from smtpmailer.stores.graves import Burial
@@ -53,6 +53,24 @@ class FailureTests(FolderCase):
             self.assertEqual(self.where(), {})
             self.assertEqual(os.listdir(self.place.ours / "new"), [])
             self.assertEqual(os.listdir(self.folder.scratch._own), [])
+
+    def test_a_put_that_another_process_has_claimed_is_not_refused(self) -> None:
+        steps = self.folder.put(Batch(), ONE, OLD, FRESH)
+        next(steps)
+        next(steps)
+        os.rename(self.place.waiting / ONE, self.place.claimed / ONE)
+        with self.assertRaisesRegex(MailGoneOnError, f"not durable; {ONE} may be queued"):
+            steps.throw(StoreError("not durable"))
+        self.assertEqual(self.where(), {ONE: ["claimed"]})
+
+    def test_a_put_that_can_t_be_taken_back_is_not_refused(self) -> None:
+        steps = self.folder.put(Batch(), ONE, OLD, tried_state())
+        next(steps)
+        next(steps)
+        with self.failing("unlink", errno.EPERM, ONE), self.assertRaises(MailGoneOnError):
+            steps.throw(StoreError("not durable"))
+        self.assertEqual(self.where(), {ONE: ["waiting"]})
+        self.assertEqual(self.folder.read(ONE).state, tried_state())
 
     def test_a_put_on_a_full_disk_leaves_nothing(self) -> None:
         calls = (("write", ""), ("rename", "/new/"), ("rename_new", ONE))

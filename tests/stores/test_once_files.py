@@ -22,7 +22,7 @@ from smtpmailer.stores.once_files import FileOnceStore
 from smtpmailer.stores.sealed_once import SealedOnceStore
 from smtpmailer.threads import InlineThreads
 from tests.stores.once_contract import ANSWER, NOTE, OTHER, PLACE, OnceContract
-from tests.stores.queues import SHM
+from tests.stores.queues import SHM, HeldThreads
 from tests.stores.test_contract import make_cipher
 
 #: Takes a place, says so, and dies without a word when it is told to.
@@ -44,9 +44,9 @@ class _FileCase(SynchronousTestCase):
         directory = tempfile.TemporaryDirectory(dir=SHM)
         self.addCleanup(directory.cleanup)
         self.directory = Path(directory.name, "queue", "once")
-        self.files, second = self.make(), self.make()
+        self.files, self.second = self.make(), self.make()
         self.store: IOnceStore = self.files
-        self.other: IOnceStore = second
+        self.other: IOnceStore = self.second
 
     def make(self) -> FileOnceStore:
         store = FileOnceStore(str(self.directory), InlineThreads(), durable=True)
@@ -102,7 +102,7 @@ class FileOnceOwnTests(_FileCase):
         self.addCleanup(os.umask, self.old_mask)
 
     def test_nothing_is_touched_before_a_request_has_a_key(self) -> None:
-        self.assertEqual(self.successResultOf(self.files.sweep(1e12)), 0)
+        self.assertEqual(self.successResultOf(self.files.sweep(1e12, 0.0)), 0)
         self.successResultOf(self.files.stop())
         self.assertFalse(self.directory.parent.exists())
 
@@ -181,16 +181,78 @@ class FileOnceOwnTests(_FileCase):
         self.store.leave(places[3])
         for place in (places[0], places[2], places[3]):
             os.utime(self.directory / place, (1000.0, 1000.0))
-        self.assertEqual(self.successResultOf(self.other.sweep(2000.0)), 2)  # type: ignore[attr-defined]
+        self.assertEqual(self.successResultOf(self.second.sweep(2060.0, 60.0)), 2)
         # What is under way is never old.
         self.assertEqual(self.records(), places[1:3])
         self.assertIsNone(self.claim(self.other, OTHER, places[0]))
+
+    def test_what_another_has_just_swept_is_not_looked_at(self) -> None:
+        self.claim(self.store)
+        self.successResultOf(self.store.answer(PLACE, NOTE, ANSWER))
+        os.utime(self.directory / PLACE, (1000.0, 1000.0))
+        swept = lambda now: self.successResultOf(self.second.sweep(now, 500.0, 30.0))  # noqa: E731
+        self.assertEqual(self.successResultOf(self.files.sweep(1480.0, 500.0, 30.0)), 0)
+        self.assertEqual(swept(1509.0), 0)
+        self.assertEqual(self.records(), [PLACE])
+        self.assertEqual(swept(1510.0), 1)
+
+    def test_a_sweep_in_a_time_yet_to_come_holds_up_nobody(self) -> None:
+        self.claim(self.store)
+        self.successResultOf(self.store.answer(PLACE, NOTE, ANSWER))
+        self.successResultOf(self.files.sweep(1e12, 1e12, 30.0))
+        os.utime(self.directory / PLACE, (1000.0, 1000.0))
+        self.assertEqual(self.successResultOf(self.second.sweep(2000.0, 500.0, 30.0)), 1)
+
+    def test_requests_under_way_keep_no_file_open(self) -> None:
+        self.claim(self.store)
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(20):
+            self.claim(self.store, place=f"{number:064x}")
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+    def test_a_burst_of_claims_opens_few_files_at_a_time(self) -> None:
+        threads, seen = HeldThreads(), []
+        store = FileOnceStore(str(self.directory), threads, durable=True)
+
+        def watched(files: list[int]) -> None:
+            seen.append(len(files))
+
+        claims = [store.claim(f"{number:064x}", NOTE) for number in range(100)]
+        with patch.object(commit, "sync_files", watched):
+            threads.go()
+        self.assertEqual([self.successResultOf(claim) for claim in claims], [None] * 100)
+        self.assertEqual(max(seen), 32)
+        stopped = store.stop()
+        threads.go()
+        self.successResultOf(stopped)
+
+    def test_a_full_disk_keeps_nobody_from_leaving(self) -> None:
+        self.claim(self.store)
+        with patch("os.write", side_effect=OSError(28, "full")):
+            self.store.leave(PLACE)
+        self.assertEqual(self.claim(self.other, OTHER), Kept(note=NOTE))
+
+    def test_what_can_t_be_left_is_alive_for_others_until_the_end(self) -> None:
+        self.claim(self.store)
+        with patch("os.ftruncate", side_effect=OSError(5, "I/O error")):
+            self.store.leave(PLACE)
+        self.assertEqual(self.claim(self.store, OTHER), Kept(note=NOTE))
+        self.assertEqual(self.claim(self.other, OTHER), Kept(note=NOTE, alive=True))
+        self.successResultOf(self.store.stop())
+        self.assertEqual(self.claim(self.other, OTHER), Kept(note=NOTE))
+
+    def test_who_leaves_harms_no_others_record(self) -> None:
+        self.claim(self.store)
+        (self.directory / PLACE).unlink()
+        self.claim(self.other, OTHER)
+        self.store.leave(PLACE)
+        self.assertEqual(self.claim(self.store), Kept(note=OTHER, alive=True))
 
     def test_a_sweep_clears_up_after_the_dead(self) -> None:
         self.claim(self.store)
         left = self.directory / "tmp" / "dead"
         left.mkdir()
         (left / "draft").write_bytes(b"x")
-        self.successResultOf(self.files.sweep(0.0))
+        self.successResultOf(self.files.sweep(60.0, 60.0))
         self.assertFalse(left.exists())
         self.assertIsNone(self.claim(self.store, place="0c" * 32))

@@ -55,6 +55,39 @@ class RedisOnceTests(OnceContract, RedisTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.server.call("EXISTS", _LEASE), 0)
 
+    def test_a_record_lasts_as_long_as_its_request_is_under_way(self) -> None:
+        self.claim(self.store)
+        for _ in range(2):
+            self.server.call("EXPIRE", _RECORD, 10)
+            self.clock.advance(LEASE / 3)
+            self.until("renewed", lambda: self.server.call("TTL", _RECORD) > 990)
+
+    def test_a_renewal_that_comes_late_brings_nothing_back(self) -> None:
+        self.claim(self.store)
+        self.server.call("DEL", _RECORD, _LEASE)
+        self.clock.advance(LEASE / 3)
+        self.successResultOf(self.store.answer("0b" * 32, NOTE, ANSWER))
+        self.assertEqual(self.server.call("EXISTS", _RECORD, _LEASE), 0)
+
+    def test_what_is_answered_is_not_renewed(self) -> None:
+        self.claim(self.store)
+        self.server.call("EXPIRE", _LEASE, 2)
+        self.clock.advance(LEASE / 3)
+        # Redis knows the script from here on: the next renewal is carried out without delay.
+        self.until("renewed", lambda: self.server.call("TTL", _LEASE) > LEASE - 5)
+        self.successResultOf(self.other.answer(PLACE, NOTE, ANSWER))
+        self.clock.advance(LEASE / 3)
+        self.successResultOf(self.store.answer("0b" * 32, NOTE, ANSWER))
+        self.assertEqual(self.server.call("EXISTS", _LEASE), 0)
+
+    def test_who_leaves_a_place_that_is_anothers_by_now_takes_no_lease(self) -> None:
+        self.claim(self.store)
+        self.server.call("DEL", _RECORD, _LEASE)
+        self.claim(self.other, OTHER)
+        self.store.leave(PLACE)
+        self.successResultOf(self.store.answer("0b" * 32, NOTE, ANSWER))
+        self.assertEqual(self.server.call("EXISTS", _LEASE), 1)
+
     def test_a_lease_that_ran_out_frees_no_place(self) -> None:
         self.claim(self.store)
         self.server.call("DEL", _LEASE)

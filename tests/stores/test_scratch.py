@@ -81,6 +81,35 @@ class ScratchTests(DirectoryCase):
         self.assertTrue((self.root / "tmp" / mine._own).is_dir())
         mine.close()
 
+    def test_where_nothing_can_be_locked_it_gives_up_and_leaves_nothing(self) -> None:
+        full = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        scratch = Scratch(self.path("tmp"))
+        with mock.patch("fcntl.flock", side_effect=[full, AssertionError]):
+            self.assertRaises(OSError, scratch.prepare)
+        self.assertEqual(os.listdir(self.root / "tmp"), [])
+        scratch.prepare()
+        scratch.close()
+
+    def test_a_sweep_passes_over_what_can_t_be_locked(self) -> None:
+        mine = self.made()
+        (self.root / "tmp" / "file").write_bytes(b"no directory")
+        dead = self.root / "tmp" / "zz"
+        dead.mkdir()
+        mine.sweep()
+        self.assertEqual(sorted(os.listdir(self.root / "tmp")), sorted([mine.name, "file"]))
+
+    def test_who_lives_is_told_by_the_name_until_it_ends(self) -> None:
+        living, mine = self.made(), self.made()
+        self.assertTrue(mine.lives(living.name))
+        self.assertEqual(in_child(self.leave), -9)
+        (dead,) = set(os.listdir(self.root / "tmp")) - {living.name, mine.name}
+        self.assertFalse(mine.lives(dead))
+        mine.sweep()
+        self.assertFalse(mine.lives(dead))
+        before = len(os.listdir("/proc/self/fd"))
+        self.assertTrue(mine.lives(living.name))
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
     def test_ids_are_never_used_twice(self) -> None:
         ids = set()
         for _ in range(3):
