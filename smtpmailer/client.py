@@ -187,9 +187,8 @@ class Client:
         return data
 
     def _make(self, document: Mapping[str, Any], *, once: str | bool) -> dict[str, Any]:
-        if once is True and not self._retry_for:
-            once = False
-        return succeeded(self._carry_out(Mail.making(document, self._auth, once=once)))
+        mail = Mail.making(document, self._auth, once=once, retries=bool(self._retry_for))
+        return succeeded(self._carry_out(mail))
 
     def _carry_out(self, mail: Mail) -> dict[str, Any]:
         attempts = Attempts(mail, self._clock(), self._retry_for, self._timeout)

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from smtpmailer.client_attempts import Attempts, Mail, closed, knows_once
+from smtpmailer.client_attempts import Attempts, Mail, carry_out, closed, knows_once
 from smtpmailer.client_common import (
     CHUNK_BYTES,
     CONNECT_LIMIT,
@@ -156,25 +156,14 @@ class AsyncClient:
         return data
 
     async def _make(self, document: Mapping[str, Any], *, once: str | bool) -> dict[str, Any]:
-        if once is True and not self._retry_for:
-            once = False
-        mail = Mail.making(document, self._auth, next(self._numbers), once=once)
+        retries, number = bool(self._retry_for), next(self._numbers)
+        mail = Mail.making(document, self._auth, number, once=once, retries=retries)
         return succeeded(await self._carry_out(mail))
 
     async def _carry_out(self, mail: Mail) -> dict[str, Any]:
         now = asyncio.get_running_loop().time
         attempts = Attempts(mail, now(), self._retry_for, self._timeout)
-        while True:
-            try:
-                answer = await self._attempt(attempts)
-            except (ServiceUnreachableError, ServiceProtocolError) as error:
-                pause = attempts.after(error, now())
-            else:
-                wait = attempts.after_answer(answer, now())
-                if wait is None:
-                    return answer
-                pause = wait
-            await asyncio.sleep(pause)
+        return await carry_out(attempts, self._attempt, now, asyncio.sleep)
 
     async def _attempt(self, attempts: Attempts) -> dict[str, Any]:
         link = await self._connection(attempts.deadline)

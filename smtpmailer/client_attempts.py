@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from smtpmailer.client_common import Request, may_pass, may_repeat, pauses, unheard
 from smtpmailer.errors import ServiceProtocolError, ServiceUnreachableError
 
-__all__ = ["Attempts", "Mail", "closed", "knows_once"]
+__all__ = ["Attempts", "Mail", "carry_out", "closed", "knows_once"]
 
 #: Messages of answers that stand for "not now": with the same key a request may be made again.
 _UNDER_WAY: Final = "request is under way"
@@ -77,14 +77,16 @@ class Mail:
         number: int | None = None,
         *,
         once: str | bool,
+        retries: bool,
     ) -> Mail:
         """Encode a request that makes a mail, with this key; raises as ``Request.of``.
 
-        True stands for a key of its own, which it can do without; False for none.
+        True stands for a key of its own where there are ``retries``, which it can do without; False
+        for none.
         """
         if isinstance(once, str):
             return cls.of({**document, "once": once}, auth, number)
-        if not once or "once" in document:
+        if not (once and retries) or "once" in document:
             return cls.of(document, auth, number)
         keyed = Request.of({**document, "once": str(uuid.uuid4())}, auth, number)
         return cls(keyed, Request.of(document, auth, number))
@@ -184,3 +186,26 @@ class Attempts:
         if self._doubt is not None:
             raise self._doubt
         return None
+
+
+async def carry_out(
+    attempts: Attempts,
+    attempt: Callable[[Attempts], Awaitable[dict[str, Any]]],
+    now: Callable[[], float],
+    sleep: Callable[[float], Awaitable[object]],
+) -> dict[str, Any]:
+    """Make attempts until one gives the answer; raises what the last one did.
+
+    ``now`` is the owner's clock, ``sleep`` waits for so many seconds.
+    """
+    while True:
+        try:
+            answer = await attempt(attempts)
+        except (ServiceUnreachableError, ServiceProtocolError) as error:
+            pause = attempts.after(error, now())
+        else:
+            wait = attempts.after_answer(answer, now())
+            if wait is None:
+                return answer
+            pause = wait
+        await sleep(pause)

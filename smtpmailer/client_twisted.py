@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from smtpmailer.client_attempts import Attempts, Mail, closed, knows_once
+from smtpmailer.client_attempts import Attempts, Mail, carry_out, closed, knows_once
 from smtpmailer.client_common import (
     CONNECT_LIMIT,
     DEFAULT_TIMEOUT,
@@ -189,26 +190,15 @@ class TwistedClient:
 
     @returns_deferred
     async def _make(self, document: Mapping[str, Any], *, once: str | bool) -> dict[str, Any]:
-        if once is True and not self._retry_for:
-            once = False
-        mail = Mail.making(document, self._auth, next(self._numbers), once=once)
+        retries, number = bool(self._retry_for), next(self._numbers)
+        mail = Mail.making(document, self._auth, number, once=once, retries=retries)
         return succeeded(await self._carry_out(mail))
 
     @returns_deferred
     async def _carry_out(self, mail: Mail) -> dict[str, Any]:
         now = self._clock.seconds
         attempts = Attempts(mail, now(), self._retry_for, self._timeout)
-        while True:
-            try:
-                answer = await self._attempt(attempts)
-            except (ServiceUnreachableError, ServiceProtocolError) as error:
-                pause = attempts.after(error, now())
-            else:
-                wait = attempts.after_answer(answer, now())
-                if wait is None:
-                    return answer
-                pause = wait
-            await deferLater(self._clock, pause)
+        return await carry_out(attempts, self._attempt, now, partial(deferLater, self._clock))
 
     async def _attempt(self, attempts: Attempts) -> dict[str, Any]:
         link = await self._connection(attempts.deadline)

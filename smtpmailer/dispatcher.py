@@ -281,7 +281,7 @@ def _key(name: str, value: object) -> str:
     """Give a request's key; raises RequestInvalidError for what is none, or where none goes."""
     if name not in _ONCE:
         raise RequestInvalidError({"once": [f"goes with {' and '.join(_ONCE)} only"]})
-    if not isinstance(value, str) or not is_key(value):
+    if not is_key(value):
         text = "has to be a string of 1 to 64 visible ASCII characters, such as a UUID"
         raise RequestInvalidError({"once": [text]})
     return value

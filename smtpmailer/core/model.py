@@ -201,9 +201,7 @@ class OutgoingMail:
         """Whether it goes before mails of the queue: somebody waits for what becomes of it."""
         return self.before_dot is None
 
-    def marked_by(
-        self, before_dot: Callable[[tuple[str, ...]], Awaitable[None]] | None
-    ) -> OutgoingMail:
+    def marked_by(self, before_dot: Callable[[tuple[str, ...]], Awaitable[None]]) -> OutgoingMail:
         """Give the same mail with this ``before_dot``."""
         # Not by evolve: it asks for each field by name, which takes longer than all else here.
         return OutgoingMail(

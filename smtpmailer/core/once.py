@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import attrs
 import orjson
@@ -68,7 +68,7 @@ class Kept:
     alive: bool = False
 
 
-def is_key(value: object) -> bool:
+def is_key(value: object) -> TypeGuard[str]:
     """Whether a JSON value can be a request's key: 1 to 64 visible ASCII characters."""
     return isinstance(value, str) and _KEY.fullmatch(value) is not None
 

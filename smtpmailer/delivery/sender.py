@@ -150,15 +150,13 @@ class Sender:
 
     def _cancel(self, errand: Errand) -> None:
         if errand in self._under_way:
-            errand.given_up = True
-            self._pool.give_up(errand, SmtpLostError("the delivery was cancelled"))
+            self._give_up(errand, "the delivery was cancelled")
         else:
             self._take_turn(errand)
 
     def _cut(self, errand: Errand) -> None:
         if errand in self._under_way:
-            errand.given_up = True
-            self._pool.give_up(errand, SmtpLostError("cut short, as the service stopped"))
+            self._give_up(errand, "cut short, as the service stopped")
 
     def _take(self, errand: Errand) -> Deferred[DeliveryResult]:
         result = self._under_way.pop(errand)
@@ -182,9 +180,11 @@ class Sender:
                 self._end(errand)
 
     def _end(self, errand: Errand) -> None:
+        self._give_up(errand, f"the delivery took longer than {self._limit:g} s")
+
+    def _give_up(self, errand: Errand, why: str) -> None:
         errand.given_up = True
-        error = SmtpLostError(f"the delivery took longer than {self._limit:g} s")
-        self._pool.give_up(errand, error)
+        self._pool.give_up(errand, SmtpLostError(why))
 
     def _tell(
         self,

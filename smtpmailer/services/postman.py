@@ -288,7 +288,7 @@ class Postman:
             why = f"given up after {max_age:.0f} seconds: {why}"
             text = "mail {mail_id} ({name}) to {domains} is a dead letter: {why}{doubt}"
             self._log.error(text, **_fields(mail, why), outcome="dead letter")
-            return Settlement(at=self._tools.now(), state=mail.state, dead=why)
+            return Settlement(at=now, state=mail.state, dead=why)
         self._log.info(
             "mail {mail_id} ({name}) to {domains} waits until {until}: {why}",
             **_fields(mail, why),
@@ -297,7 +297,7 @@ class Postman:
             next_at=until,
         )
         state = attrs.evolve(mail.state, next_at=until, waits=why)
-        return Settlement(at=self._tools.now(), state=state)
+        return Settlement(at=now, state=state)
 
     def _unsendable(self, mail: StoredMail, request: MailRequest, why: str) -> Settlement:
         verdict = Dead(state=mail.state, failures=request.fail_to_delivered + 1, why=why)

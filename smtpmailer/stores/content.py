@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
 from smtpmailer.core.queued import MailDocument
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "read_object"]
 
 _BASE64: Final = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
@@ -39,3 +40,12 @@ def decode(content: bytes) -> MailDocument:
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - the content is wrong, not a type
     return document
+
+
+def read_object(text: bytes) -> Mapping[str, Any]:
+    """Read a JSON object; empty when it can't be read, or is none."""
+    try:
+        value = orjson.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -30,6 +30,7 @@ from smtpmailer.errors import StoreError, ThreadsStoppedError
 from smtpmailer.interfaces import IOnceStore, IThreads
 from smtpmailer.stores.atomic import FileLock, make_directory, unlink
 from smtpmailer.stores.commit import Batch, GroupCommit, Operation
+from smtpmailer.stores.content import read_object
 from smtpmailer.stores.scratch import Scratch
 
 __all__ = ["FileOnceStore"]
@@ -189,15 +190,16 @@ class FileOnceStore:
                 handle = os.open(path, _READ)
             except FileNotFoundError:
                 return None
+            # Without syncs a power cut may take what it holds away: then its note is empty.
             with open(handle, "rb") as file:
                 note, _, rest = file.read().partition(b"\n")
                 if rest and _OWNER.fullmatch(rest) is None:
-                    return Kept(note=_note(note), answer=_document(rest))
+                    return Kept(note=read_object(note), answer=_document(rest))
                 if self._is_under_way(path, rest):
-                    return Kept(note=_note(note), alive=True)
+                    return Kept(note=read_object(note), alive=True)
                 # Nobody works on it, unless it is not this file any more.
                 if _is_at(handle, path):
-                    return Kept(note=_note(note))
+                    return Kept(note=read_object(note))
         raise StoreError(f"{path} changes all the time")
 
     def _is_under_way(self, path: str, rest: bytes) -> bool:
@@ -261,15 +263,6 @@ class FileOnceStore:
 
 def _encoded(document: MailDocument) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _note(text: bytes) -> Mapping[str, Any]:
-    """Read a note; empty when it can't be read: without syncs a power cut may take it away."""
-    try:
-        value = orjson.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _document(text: bytes) -> MailDocument:

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import attrs
-import orjson
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -19,12 +18,13 @@ from smtpmailer.core.redisvalues import RedisScript, Word
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import MailExistsError, NoSuchMailError
 from smtpmailer.interfaces import IDeadLetters, IRedis
+from smtpmailer.stores.content import read_object
 from smtpmailer.stores.redis_index import RedisIndex
 from smtpmailer.stores.redis_keys import Graves, QueueKeys, member
 from smtpmailer.stores.redis_lua import CLOCK, SCORE, SET_STATE
 from smtpmailer.stores.redis_mails import Due, due_when, encoded, state_text, stored_mail
 
-__all__ = ["RedisDeadLetters", "RedisGraves", "read_buried", "read_record"]
+__all__ = ["RedisDeadLetters", "RedisGraves", "read_buried"]
 
 #: How often a mail is tried to be revived while its record changes.
 _TRIES: Final = 10
@@ -210,18 +210,9 @@ class RedisDeadLetters:
         return self._graves.clear()
 
 
-def read_record(text: bytes) -> Mapping[str, Any]:
-    """Read a record; empty when it can't be read."""
-    try:
-        record = orjson.loads(text)
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
 def read_buried(name: str, content: bytes, text: bytes) -> Buried:
     """Read a mail that is not to be sent, and its record, as far as they can be read."""
-    record = read_record(text)
+    record = read_object(text)
     state = FRESH
     with contextlib.suppress(KeyError, TypeError, ValueError):
         state = state_from_json(record["state"])

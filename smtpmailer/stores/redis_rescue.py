@@ -20,8 +20,8 @@ from smtpmailer.core.redisvalues import RedisScript
 from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import MailExistsError, NoSuchMailError, RedisRefusedError, SmtpMailerError
 from smtpmailer.interfaces import IRedis
-from smtpmailer.stores.content import decode
-from smtpmailer.stores.redis_graves import RedisGraves, read_record
+from smtpmailer.stores.content import decode, read_object
+from smtpmailer.stores.redis_graves import RedisGraves
 from smtpmailer.stores.redis_keys import QueueKeys, member
 from smtpmailer.stores.rescue import Found
 
@@ -184,7 +184,7 @@ class RedisRescuer:
             content, text = await self._quarantine.read(name)
         except NoSuchMailError:
             return []
-        record = read_record(text)
+        record = read_object(text)
         at = record.get("at")
         found = Found(
             path=self._keys.quarantine.mail(name),

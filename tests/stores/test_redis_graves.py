@@ -7,7 +7,7 @@ import attrs
 
 from smtpmailer.core.queuestate import FRESH, MailState, updated
 from smtpmailer.errors import MailExistsError, NoSuchMailError
-from smtpmailer.stores.redis_graves import read_record
+from smtpmailer.stores.content import read_object
 from tests.stores.queues import NOW, document, tried_state
 from tests.stores.redis_nodes import KEYS, QueueNode, RedisQueueCase
 
@@ -34,7 +34,7 @@ class GravesTests(RedisQueueCase):
         self.claim(self.one)
         self.wait(self.settle(self.one, name, corrupt="malformed"))
         content, record = self.wait(self.quarantine.read(name))
-        self.assertEqual((content, read_record(record)["why"]), (b"\xff{half", "malformed"))
+        self.assertEqual((content, read_object(record)["why"]), (b"\xff{half", "malformed"))
         self.assertEqual(self.wait(self.dead.page_failed(9, 0)).total, 0)
         self.assertTrue(self.wait(self.quarantine.get(name)).mail.fault)
 
