@@ -10,6 +10,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 __all__ = ["Alarm"]
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Alarm:
     """Calls ``expire`` when the deadline has passed.
 
@@ -48,6 +52,8 @@ class Alarm:
     def cancel(self) -> None:
         """Fire never again."""
         self._cancelled = True
+        # Whose alarm it is need not wait for the garbage collector to find the circle.
+        self._deadline = self._expire = _nothing
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 

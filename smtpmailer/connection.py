@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol, cast
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
@@ -44,7 +45,7 @@ from zope.interface import implementer
 
 from smtpmailer.alarm import Alarm
 from smtpmailer.core.documents import broken
-from smtpmailer.core.framing import Framer
+from smtpmailer.core.framing import Framer, received
 from smtpmailer.core.limits import ProtocolLimits
 from smtpmailer.errors import ClientError, FramingError, LimitError
 from smtpmailer.interfaces import IDispatcher
@@ -155,7 +156,15 @@ class JsonProtocol(LineReceiver):
         if not self._pipeline.reads and data.startswith(_TLS) and not self._is_tls:
             self._refuse_tls()
             return
-        documents = self._framer.feed(data)
+        whole = self._framer.whole(data)
+        if whole is None:
+            documents = self._framer.cut(data)
+        elif len(data) < _FULL_READ and self._pipeline.prompt(whole):
+            # All the rest concerns requests that wait, run or are not whole.
+            self._pipeline.reads += 1
+            return
+        else:
+            documents = [received(data, whole)]
         for document in documents:
             self._pipeline.accept(document)
         self._active_at = self._clock.seconds()
@@ -170,6 +179,9 @@ class JsonProtocol(LineReceiver):
                 full=len(data) >= _FULL_READ,
             )
         self._pipeline.pump()
+
+    # There are no lines to cut it into first.
+    dataReceived = rawDataReceived  # noqa: N815 - Twisted's name
 
     def _refuse_tls(self) -> None:
         """End a connection whose client speaks TLS; it can't read an answer, nor wait for one."""
@@ -198,7 +210,8 @@ class JsonProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Carry out what was received all the same, now that the connection is gone."""
-        self._log.debug("connection from {peer} closed: {why}", peer=self.peer, why=reason.value)
+        if reason is not connectionDone and not reason.check(ConnectionDone):
+            self._log.debug("connection from {peer} lost: {why}", peer=self.peer, why=reason.value)
         self._lost = True
         self._input_over = True
         self._forget_pending()
@@ -210,6 +223,7 @@ class JsonProtocol(LineReceiver):
         if self._pipeline.open_requests:
             self._pipeline.pump()
         else:
+            self._pipeline.end()
             self._factory.progressed()
 
     def pauseProducing(self) -> None:
@@ -252,6 +266,8 @@ class JsonProtocol(LineReceiver):
             if self._input_over and not self._pipeline.open_requests:
                 self._close()
             self._alarm.arm()
+        elif not self._pipeline.open_requests:
+            self._pipeline.end()
         self._factory.progressed()
 
     def _throttle(self) -> None:

@@ -40,6 +40,7 @@ __all__ = ["REQUESTS", "Arguments", "Dispatcher", "Gate", "Gates", "Handler", "R
 _SCALARS: Final = (str, int, float, bool, type(None))
 _SHOWN_CHARACTERS: Final = 80
 _UNAUTHORIZED: Final = error(None, "unauthorized request")
+_NO_REPLIES: Final[Mapping[str, Reply]] = {}
 #: The requests that may be carried out once however often they are made; see services.once.
 _ONCE: Final = ("sendMail", "queueMail")
 
@@ -131,10 +132,16 @@ class Dispatcher:
     _log = Logger()
 
     def __init__(
-        self, handlers: Mapping[str, Handler], auth: IAuth | None = None, gates: Gates = Gates()
+        self,
+        handlers: Mapping[str, Handler],
+        auth: IAuth | None = None,
+        gates: Gates = Gates(),
+        prompt: Mapping[str, Reply] = _NO_REPLIES,
     ) -> None:
         """``handlers`` go by request name; without ``auth`` nobody needs a password.
 
+        ``prompt`` has the replies of handlers that do nothing but always give the same one, where
+        a request asks for no detail. None of them makes a mail.
         A request of a gated service that has no handler is answered as if the service were off.
         Raises ValueError for a handler of no known request, and for a missing one without gate.
         """
@@ -145,6 +152,8 @@ class Dispatcher:
         self._handlers = dict(handlers)
         self._numbers = itertools.count(1)
         self._auth = auth
+        self._prompt = prompt
+        self._lines = {name: reply.encode() for name, reply in prompt.items()}
         self._refusals = {name: gates.refusal(rule) for name, rule in REQUESTS.items()}
         for name in REQUESTS.keys() - handlers.keys():
             self._refusals[name] = f"{REQUESTS[name].gate.value} service is not enabled"
@@ -166,6 +175,20 @@ class Dispatcher:
             granted = self._auth.check(fields.get("auth", MISSING), peer, standing or Standing())
             reply = granted.addCallback(self._carry_out, call)
         return reply.addBoth(self._finished, call, fields)
+
+    def prompt(self, request: Mapping[str, Any], peer: str, standing: Standing) -> bytes | None:
+        """Give the answer to a request for which nothing has to be done; see IDispatcher."""
+        name = self._name(request)
+        if name is None or name not in self._lines or not request.keys() <= {name, "auth", "id"}:
+            return None
+        if self._auth is not None:
+            grant = self._auth.known(request.get("auth"), peer, standing)
+            if grant is None or self._auth.admit(grant, name):
+                return None
+        next(self._numbers)
+        if "id" in request:
+            return _finish(self._prompt[name], name, request).encode()
+        return self._lines[name]
 
     def reject(self, fault: ClientError, peer: str) -> Reply:
         """Answer for input that never became a request; see IDispatcher."""

@@ -32,7 +32,7 @@ from smtpmailer.services.once import Once
 from smtpmailer.services.postman import Postman
 from smtpmailer.services.queue import QueueTools
 from smtpmailer.services.room import MemoryRoom
-from smtpmailer.services.status import StatusService
+from smtpmailer.services.status import PONG, StatusService
 from smtpmailer.stores.attachments import Attachments
 from smtpmailer.template_parts import build_templates
 
@@ -109,7 +109,9 @@ def build_front(settings: Settings, ground: Ground) -> Front:
     }
     auth = ground.auth if settings.mailer_auth else None
     return Front(
-        dispatcher=Dispatcher({**handlers, **costly}, auth, _gates(settings)),
+        dispatcher=Dispatcher(
+            {**handlers, **costly}, auth, _gates(settings), prompt={"ping": PONG}
+        ),
         postman=queue.postman if queue else None,
     )
 

@@ -98,6 +98,9 @@ class IAuth(Interface):
         None may come late on purpose.
         """
 
+    def known(password: object, peer: str, standing: Standing) -> Grant | None:
+        """Give what a password allows that is known to be right; None: it has to be checked."""
+
     def leave(standing: Standing) -> None:
         """Say that a client has closed its half or is gone: perhaps nobody reads its answers."""
 
@@ -145,6 +148,13 @@ class IDispatcher(Interface):
         ``standing`` belongs to the connection; without one the request has that of a new one.
         Always fires with a reply, never fails: an unexpected exception is logged and answered
         ``exception occurred``.
+        """
+
+    def prompt(request: Mapping[str, Any], peer: str, standing: Standing) -> bytes | None:
+        """Give the whole answer to a request for which nothing has to be done, or None.
+
+        What it gives is what ``handle`` would answer, and then the request is carried out; after
+        None ``handle`` has to be called. It is for a request beside which there is no other one.
         """
 
     def reject(fault: ClientError, peer: str) -> Reply:

@@ -8,8 +8,8 @@ wrappers around their interfaces, which are only there when somebody may look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -144,9 +144,8 @@ class Metrics:
         """Give the time from which an answer's seconds count."""
         return self._clock.seconds()
 
-    def answered(self, name: str, reply: Reply, began: float) -> None:
+    def answered(self, name: str, outcome: str, began: float) -> None:
         """Count an answer."""
-        outcome = "unauthorized" if reply.message == _UNAUTHORIZED else reply.status
         self._requests.labels(name, outcome).inc()
         self._request_seconds.labels(name).observe(self._clock.seconds() - began)
 
@@ -182,16 +181,24 @@ class _CountingDispatcher:
         """Have it answered, and count that."""
         began = self._metrics.request_began()
         reply = self._dispatcher.handle(document, peer, standing)
-        return reply.addCallback(self._answered, _name(document), began)
+        return reply.addCallback(self._answered, _name(document.value), began)
+
+    def prompt(self, request: Mapping[str, Any], peer: str, standing: Standing) -> bytes | None:
+        """Count what is answered at once."""
+        began = self._metrics.request_began()
+        answer = self._dispatcher.prompt(request, peer, standing)
+        if answer is not None:
+            self._metrics.answered(_name(request), "success", began)
+        return answer
 
     def _answered(self, reply: Reply, name: str, began: float) -> Reply:
-        self._metrics.answered(name, reply, began)
+        self._metrics.answered(name, _outcome(reply), began)
         return reply
 
     def reject(self, fault: ClientError, peer: str) -> Reply:
         """Have it answered, and count that."""
         reply = self._dispatcher.reject(fault, peer)
-        self._metrics.answered(_OTHER, reply, self._metrics.request_began())
+        self._metrics.answered(_OTHER, _outcome(reply), self._metrics.request_began())
         return reply
 
     def leave(self, standing: Standing) -> None:
@@ -203,9 +210,13 @@ class _CountingDispatcher:
         return self._dispatcher.may_overlap(document)
 
 
-def _name(document: Document) -> str:
+def _outcome(reply: Reply) -> str:
+    """Say in a word what came of a request."""
+    return "unauthorized" if reply.message == _UNAUTHORIZED else reply.status
+
+
+def _name(value: object) -> str:
     """Give a request's name: its first key besides the password."""
-    value = document.value
     first = next((key for key in value if key != "auth"), "") if isinstance(value, dict) else ""
     return first if first in REQUESTS else _OTHER
 

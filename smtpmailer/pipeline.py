@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -55,6 +55,10 @@ class _Slot:
         self.size_bytes = size_bytes
 
 
+def _nobody(*_: object) -> None:
+    """Tell nobody."""
+
+
 @attrs.define(kw_only=True, eq=False)
 class Pipeline:
     """Runs documents through the dispatcher.
@@ -95,6 +99,22 @@ class Pipeline:
         """How many requests wait, run, or have an answer that was not written yet."""
         return len(self._backlog) + len(self._slots)
 
+    def prompt(self, request: Mapping[str, Any]) -> bool:
+        """Answer a lone request at once if nothing has to be done for it; else leave it to accept.
+
+        Of other requests none may wait for their answers, and nothing may be in the way.
+        """
+        # While answers are held back, or refusals hold the connection, some have their slots.
+        if self._slots or self._backlog or self.blocked:
+            return False
+        answer = self.dispatcher.prompt(request, self.peer, self.standing)
+        if answer is None:
+            return False
+        self.answered += 1
+        self.load.requests_answered += 1
+        self.write(answer)
+        return True
+
     def accept(self, document: Document) -> None:
         """Queue a document; call ``pump`` afterwards."""
         self._backlog.append(document)
@@ -133,6 +153,13 @@ class Pipeline:
     def release(self) -> None:
         """Hold answers back no longer; call ``pump`` afterwards."""
         self._held_until = None
+
+    def end(self) -> None:
+        """Let go of the connection, which is gone; only when no request is open.
+
+        So both end at once, and need not wait for the garbage collector to find the circle.
+        """
+        self.write = self.progressed = _nobody
 
     def _settle(self, reads: int, quiet: float) -> None:
         if self._held_until is None:

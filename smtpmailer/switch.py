@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -28,6 +31,10 @@ class Switch:
     ) -> Deferred[Reply]:
         """Carry out one whole document; see IDispatcher."""
         return self.current.handle(document, peer, standing)
+
+    def prompt(self, request: Mapping[str, Any], peer: str, standing: Standing) -> bytes | None:
+        """Give the answer to a request for which nothing has to be done; see IDispatcher."""
+        return self.current.prompt(request, peer, standing)
 
     def reject(self, fault: ClientError, peer: str) -> Reply:
         """Answer for input that never became a request; see IDispatcher."""

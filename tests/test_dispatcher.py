@@ -58,6 +58,9 @@ class _OnePassword:
     def leave(self, standing: Standing) -> None:
         self.left.append(standing)
 
+    def known(self, _password: object, _peer: str, _standing: Standing) -> Grant | None:
+        return None
+
     def admit(self, grant: Grant, request: str) -> str:
         return "" if grant.allows_request(request) else "its key is not for this request"
 

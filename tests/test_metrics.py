@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -42,6 +45,9 @@ class Answers:
     ) -> Deferred[Reply]:
         self.waiting.append(Deferred())
         return self.waiting[-1]
+
+    def prompt(self, request: Mapping[str, Any], peer: str, standing: Standing) -> bytes | None:
+        return b"pong" if request == {"ping": None} else None
 
     def reject(self, fault: ClientError, peer: str) -> Reply:
         return error(str(fault), "invalid payload")
@@ -131,6 +137,14 @@ class MetricsTests(SynchronousTestCase):
         name = "smtpmailer_request_seconds_bucket"
         self.assertEqual(self.figure(name, request="ping", le="0.02"), 0)
         self.assertEqual(self.figure(name, request="ping", le="0.1"), 1)
+
+    def test_prompt_answers_count_too_but_not_those_that_there_are_not(self) -> None:
+        self.assertEqual(self.dispatcher.prompt({"ping": None}, "192.0.2.1", Standing()), b"pong")
+        self.assertIsNone(self.dispatcher.prompt({"ping": 1}, "192.0.2.1", Standing()))
+        count = self.figure("smtpmailer_requests_total", request="ping", outcome="success")
+        self.assertEqual(count, 1)
+        seconds = self.figure("smtpmailer_request_seconds_count", request="ping")
+        self.assertEqual(seconds, 1)
 
     def test_what_is_no_answer_is_handed_on(self) -> None:
         standing = Standing()

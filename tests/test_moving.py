@@ -36,6 +36,9 @@ class Slow:
         self.waiting.append(waiting)
         return waiting
 
+    def prompt(self, *_about: object) -> None:
+        """Know nothing at once."""
+
     def answer(self) -> None:
         self.waiting.pop(0).callback(success(message="pong"))
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -32,6 +33,9 @@ class _Dispatcher:
         waiting: Deferred[Reply] = Deferred()
         self.waiting.append(waiting)
         return waiting
+
+    def prompt(self, request: Mapping[str, Any], _peer: str, _standing: Standing) -> bytes | None:
+        return self.name.encode() if request == {"status": None} else None
 
     def reject(self, fault: ClientError, _peer: str) -> Reply:
         return success(message=f"{self.name}: {fault}")
@@ -71,5 +75,6 @@ class SwitchTests(SynchronousTestCase):
         self.turn()
         self.client.lose()
         self.assertEqual((self.first.story, self.second.story), ([], ["leave"]))
+        self.assertEqual(self.switch.prompt({"status": None}, "peer", Standing()), b"second")
         fault = ClientError("no")
         self.assertEqual(self.switch.reject(fault, "peer").message, "second: no")

@@ -9,14 +9,14 @@ and a backslash hides the quote or backslash behind it, also when a cut falls be
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from smtpmailer.core.documents import Document, kept_bytes, read
 from smtpmailer.errors import BadDocumentError, FramingError, LimitError
 
-__all__ = ["MAX_VALUES", "Framer"]
+__all__ = ["MAX_VALUES", "Framer", "received"]
 
 #: Values that a document may hold; a mail with 1,000 of everything has some 10,000.
 MAX_VALUES: Final = 100_000
@@ -77,10 +77,11 @@ class Framer:
 
         Documents completed before a fault are given all the same; then look at ``error``.
         """
-        if not self._pending:
-            whole = self._whole(data)
-            if whole is not None:
-                return [whole]
+        whole = self.whole(data)
+        return self.cut(data) if whole is None else [received(data, whole)]
+
+    def cut(self, data: bytes) -> list[Document]:
+        """Do what ``feed`` does with bytes that ``whole`` has nothing to give for."""
         documents: list[Document] = []
         try:
             self._cut(data, documents)
@@ -98,20 +99,25 @@ class Framer:
             self._stop(fault)
             raise fault
 
-    def _whole(self, data: bytes) -> Document | None:
-        """Try the common case, one request in one segment, without scanning it."""
+    def whole(self, data: bytes) -> dict[str, Any] | None:
+        """Try the common case, one request in one segment, without scanning it.
+
+        Gives its value; after None the bytes have to be given to ``cut``.
+        """
         if (
-            not data.startswith(b"{")
+            self._pending
+            or not data.startswith(b"{")
             or not data.endswith(_ENDS)
             or len(data) > self._limit_bytes
             or self.error is not None
-            or _has_more(data, b"{[", self._max_depth)
+            or data.count(b"{") + data.count(b"[") > self._max_depth
         ):
             return None
         try:
-            return Document(orjson.loads(data), None, kept_bytes(data, data.count(b",")))
+            value: dict[str, Any] = orjson.loads(data)
         except orjson.JSONDecodeError:
             return None
+        return value
 
     def _cut(self, data: bytes, documents: list[Document]) -> None:
         """Append what ``data`` completes to ``documents`` and keep the rest."""
@@ -229,17 +235,9 @@ class Framer:
         self._drop()
 
 
-def _has_more(data: bytes, characters: bytes, most: int) -> bool:
-    """Whether data holds these characters more often than that; they are rare in a request."""
-    found = 0
-    for character in characters:
-        at = data.find(character)
-        while at >= 0:
-            found += 1
-            if found > most:
-                return True
-            at = data.find(character, at + 1)
-    return False
+def received(data: bytes, value: dict[str, Any]) -> Document:
+    """Make the document of a request that came in one segment."""
+    return Document(value, None, kept_bytes(data, data.count(b",")))
 
 
 def _malformed(offset: int, why: str) -> FramingError:

@@ -98,13 +98,19 @@ class PasswordAuth:
 
     def check(self, password: object, peer: str, standing: Standing) -> Deferred[Grant | None]:
         """Fire with what the password allows; see IAuth. At once when it is remembered."""
+        grant = self.known(password, peer, standing)
+        if grant is not None:
+            return succeed(grant)
+        return self._check(password, self._digest(password), peer, standing)
+
+    def known(self, password: object, peer: str, standing: Standing) -> Grant | None:
+        """Give what a password allows that is remembered as right; see IAuth."""
         digest = self._digest(password)
-        if digest is not None:
-            grant = self._remembered(digest)
-            if grant is not None and grant.allows_peer(peer):
-                standing.right = True
-                return succeed(grant)
-        return self._check(password, digest, peer, standing)
+        grant = None if digest is None else self._remembered(digest)
+        if grant is None or not grant.allows_peer(peer):
+            return None
+        standing.right = True
+        return grant
 
     def admit(self, grant: Grant, request: str) -> str:
         """Give why a request of this name is refused now, or an empty text; see IAuth."""

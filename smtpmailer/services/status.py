@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -15,7 +15,9 @@ from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import StoreError
 from smtpmailer.interfaces import ICounters, IQueue, IRedis
 
-__all__ = ["StatusService"]
+__all__ = ["PONG", "StatusService"]
+
+PONG: Final = success(None, "pong")
 
 
 class StatusService:
@@ -44,7 +46,8 @@ class StatusService:
 
         A client has to know of ``once`` before it relies on that: an older service ignores it.
         """
-        return succeed(success(None, "pong", self._once if arguments.wants_detail else None))
+        wanted = arguments.wants_detail and self._once
+        return succeed(success(None, "pong", self._once) if wanted else PONG)
 
     @returns_deferred
     async def status(self, arguments: Arguments) -> Reply:
