@@ -129,6 +129,13 @@ class Pipeline:
             return
         self._pumping = True
         self._flush()
+        if self._backlog:
+            self._start_some()
+        self._pumping = False
+        self.progressed()
+
+    def _start_some(self) -> None:
+        """Start what may start, up to what is fair to other clients."""
         for _ in range(_BATCH):
             if not self._may_start():
                 break
@@ -138,8 +145,6 @@ class Pipeline:
         else:
             self.clock.callLater(0, self.pump)
         self._flush()
-        self._pumping = False
-        self.progressed()
 
     def hold(self, quiet: float) -> None:
         """Keep answers back until nothing was read in a turn of the reactor and ``quiet`` seconds.

@@ -234,6 +234,18 @@ class ValueTests(SynchronousTestCase):
         (large,) = framer.feed(b'{"a":[1,2]}')
         self.assertGreater(large.size_bytes, small.size_bytes)
 
+    def test_values_count_wherever_they_are(self) -> None:
+        many = b",".join([b"1"] * 500)
+        nested = b'{"a":{"b":[[%s]]}}' % many
+        for raw in (b'{"a":[%s]}' % many, nested, b'{"a":[%s]}' % b",".join([b"[]"] * 500)):
+            (document,) = Framer(10**6, 600).feed(raw)
+            self.assertGreater(document.size_bytes, len(raw) + 64 * 498)
+
+    def test_commas_in_a_text_are_no_values(self) -> None:
+        raw = b'{"a":"%s"}' % (b"," * 500)
+        (document,) = Framer(10**6, 5).feed(raw)
+        self.assertEqual(document.size_bytes, len(raw) + 64)
+
     def test_a_large_document_comes_out_of_its_blocks_whole(self) -> None:
         text = "".join(chr(97 + i % 26) for i in range(1_000_000))
         raw = json.dumps({"a": text}).encode()
