@@ -41,6 +41,9 @@ class Outlet:
             data = data[taken:] if isinstance(taken, int) else data
         self._transport.write(data)
 
+    def drop(self) -> None:
+        """Write nothing that was held back; that is nothing, here."""
+
     def leave(self) -> None:
         """Leave all that follows to the transport: it has something that is not out yet."""
         self._write_some = None

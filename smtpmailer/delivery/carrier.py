@@ -37,7 +37,7 @@ __all__ = ["Carrier"]
 
 _REFUSED = 400
 #: What a plain yes begins with, and nothing else.
-_YES = {b"250 "}
+_YES = b"250 "
 
 
 class Carrier:
@@ -176,7 +176,7 @@ class Carrier:
         at, end = 0, len(lines)
         while at < end:
             group = self._flying[0].unheard if self._flying else 0
-            if group and self._pass(lines[at : at + group], group):
+            if group and at + group <= end and self._pass(lines[at : at + group]):
                 at += group
             else:
                 reply = self._parser.feed(lines[at])
@@ -188,14 +188,17 @@ class Carrier:
         if self._lines.rest and not self._due and (self._due_soon or self._large is not None):
             raise self._out_of_turn()
 
-    def _pass(self, lines: list[bytes], group: int) -> bool:
-        """Take all answers to a group at once, where all are there and say yes.
+    def _pass(self, lines: list[bytes]) -> bool:
+        """Take all answers to a group at once, where all say yes.
 
         False where each has to be looked at.
         """
-        if len(lines) < group or {line[:4] for line in lines} != _YES or self._parser.within:
+        for line in lines:
+            if line[:4] != _YES:
+                return False
+        if self._parser.within:
             return False
-        self._due -= group
+        self._due -= len(lines)
         self._heard = True
         transaction = self._flying[0]
         transaction.accept_all(lines, self._parser)

@@ -38,11 +38,13 @@ def write_commands(mail: OutgoingMail, offer: Offer) -> Commands | Verdict:
     would break its line.
     """
     envelope, can = mail.envelope, offer.capabilities
-    addresses = "\t".join((envelope.sender, *envelope.recipients))
+    sender, recipients = envelope.sender, envelope.recipients
+    addresses = " ".join((sender, *recipients))
     international = envelope.utf8_headers or not addresses.isascii()
     if international and not can.smtputf8:
         return _unfit("the server does not offer SMTPUTF8, which an address here needs")
-    if _UNSAFE.search(addresses):  # Checked before; this is the last fence.
+    # Checked before; this is the last fence. (What is printable holds none of them.)
+    if not addresses.isprintable() and _UNSAFE.search(addresses):
         raise SmtpProtocolError("a command would hold CR, LF or NUL; not sent")
     wire = mail.wire(can)
     dots = _count_dots(wire)
@@ -56,11 +58,11 @@ def write_commands(mail: OutgoingMail, offer: Offer) -> Commands | Verdict:
     if can.smtputf8 and international:  # RFC 6531: only for what envelope or header hold.
         parameters += b" SMTPUTF8"
     return Commands(
-        mail=b"MAIL FROM:<%b>%b\r\n" % (envelope.sender.encode(), parameters),
-        recipients=[b"RCPT TO:<%b>\r\n" % r.encode() for r in envelope.recipients],
-        head=b"BDAT %d LAST\r\n" % size if offer.chunking else b"",
-        message=_unstuff(wire) if offer.chunking and dots else wire,
-        tail=b"" if offer.chunking else b".\r\n",
+        b"MAIL FROM:<%b>%b\r\n" % (sender.encode(), parameters),
+        [b"RCPT TO:<%b>\r\n" % r.encode() for r in recipients],
+        b"BDAT %d LAST\r\n" % size if offer.chunking else b"",
+        _unstuff(wire) if offer.chunking and dots else wire,
+        b"" if offer.chunking else b".\r\n",
     )
 
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 import attrs
 
 from smtpmailer.core.dialogue import happened
-from smtpmailer.core.model import Outcome
 from smtpmailer.delivery.dialogue import dialogue_of
-from smtpmailer.delivery.outcome import Verdict, verdict_of_error
+from smtpmailer.delivery.outcome import DELIVERED, Verdict, verdict_of_error
 from smtpmailer.delivery.transaction import Transaction
 from smtpmailer.errors import RemoteError, SmtpLostError, SmtpProtocolError
 
@@ -31,7 +30,7 @@ def fate_of_answered(transaction: Transaction) -> Verdict | Again:
     """Judge a transaction that is over."""
     verdict = transaction.verdict
     assert verdict is not None
-    if verdict.outcome is Outcome.DELIVERED and not transaction.refused:
+    if verdict.outcome is DELIVERED and not transaction.refused:
         return verdict
     if transaction.closing and transaction.reused and not transaction.mail_answered:
         return _again(transaction)  # It is the session that has ended.

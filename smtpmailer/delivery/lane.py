@@ -11,12 +11,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from smtpmailer.core.model import Outcome, RecipientOutcome, Route
+from smtpmailer.core.model import RecipientOutcome, Route
 from smtpmailer.delivery.carrier import Carrier
 from smtpmailer.delivery.connecting import Link
 from smtpmailer.delivery.errand import Errand
 from smtpmailer.delivery.line import Line
-from smtpmailer.delivery.outcome import Verdict, verdict_of_error
+from smtpmailer.delivery.outcome import DELIVERED, Verdict, verdict_of_error
 from smtpmailer.delivery.owner import Owner
 from smtpmailer.delivery.paces import RECHECK, AccountPace
 from smtpmailer.delivery.session import Session
@@ -145,9 +145,9 @@ class Lane:
         """Give the next mail; see Dispatcher."""
         if not carrier.carried and self._fresh:
             return self._fresh.popleft()
-        if not self._line.count or (carrier.in_flight and self._surplus() <= 0):
+        if not self._line.count or (self._openings and carrier.in_flight and self._surplus() <= 0):
             return None
-        if self._owner.claims(self, carrier) or self._needs_place():
+        if self._owner.claims(self, carrier) or (self._fresh and self._needs_place()):
             return None
         if not self._pace.free and (self._is_crowded() or not self._pace.take()):
             self._look_again()
@@ -158,7 +158,7 @@ class Lane:
         self, errand: Errand, verdict: Verdict, refused: Mapping[str, RecipientOutcome]
     ) -> None:
         """Pass on what became of a mail; see Dispatcher."""
-        if verdict.outcome is Outcome.DELIVERED:
+        if verdict.outcome is DELIVERED:
             self._pace.delivered()
             if errand.lock_step:
                 self._owner.failed_in_groups(self.route)
@@ -326,6 +326,7 @@ class Lane:
         self._owner.reach.succeeded(self.route)
         limits = self._limits.of_session(self._opened_in_all)
         self._opened_in_all += 1
+        session.hasten(self._owner.departures)
         carrier = Carrier(session, self._owner.clock, limits, self)
         self._carriers[link] = carrier
         self._count_places()

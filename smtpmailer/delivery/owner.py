@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from smtpmailer.core.model import Route
 from smtpmailer.delivery.connecting import Link
+from smtpmailer.delivery.departures import Departures
 from smtpmailer.delivery.dispatching import Listener
 from smtpmailer.delivery.limits import PoolLimits
 from smtpmailer.delivery.reach import Reach
@@ -26,6 +27,7 @@ class Owner(Listener, Protocol):
     clock: IReactorTime
     limits: PoolLimits
     reach: Reach
+    departures: Departures
     draining: bool
     hurried: bool
     patience: float

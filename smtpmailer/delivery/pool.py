@@ -15,6 +15,7 @@ from smtpmailer.core.model import Route
 from smtpmailer.core.rates import Rate
 from smtpmailer.delivery.carrier import Carrier
 from smtpmailer.delivery.connecting import Link
+from smtpmailer.delivery.departures import Departures
 from smtpmailer.delivery.dispatching import Listener
 from smtpmailer.delivery.errand import Errand
 from smtpmailer.delivery.lane import Lane
@@ -63,6 +64,7 @@ class Pool:
         self.limits = limits
         self.paces = Paces(clock, limits) if paces is None else paces
         self.reach = Reach(clock)
+        self.departures = Departures(clock)
         self.draining = self.hurried = False
         self.patience = limits.patience
         self.ended = listener.ended

@@ -31,7 +31,8 @@ MAX_TEXT = 1000
 _QUOTED = 200
 
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
-_ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?=\s|$)")
+_ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?=\s|$)")
+_ZERO = ord("0")
 _CODES = {b"%d " % code: code for code in range(200, 600)}
 #: Secrets shorter than this are only hidden as whole words: else they garble every text.
 _SHORT = 4
@@ -57,12 +58,16 @@ class SmtpReply:
     @property
     def text(self) -> str:
         """What it says, safe to show: clean, without secrets, at most 1,000 characters."""
-        return (self._texts or self._read())[1]
+        return self.texts()[1]
 
     @property
     def enhanced(self) -> str:
         """The RFC 3463 code that it begins with, or nothing."""
-        return (self._texts or self._read())[0]
+        return self.texts()[0]
+
+    def texts(self) -> tuple[str, str]:
+        """Give ``enhanced`` and ``text``."""
+        return self._texts or self._read()
 
     def brief(self) -> SmtpReply:
         """Give it in about 1,000 characters at most, to be kept."""
@@ -76,7 +81,7 @@ class SmtpReply:
         text = self._hide(whole.decode("utf-8", "replace"))
         match = _ENHANCED.match(text)
         # RFC 2034 section 4: its class must be the reply's.
-        enhanced = match[0] if match and int(match[1]) == self.code // 100 else ""
+        enhanced = match[0] if match and ord(text[0]) - _ZERO == self.code // 100 else ""
         if enhanced and len(lines) > 1:
             # Many servers repeat it on each line; once is enough for a reader.
             text = enhanced + re.sub(rf"^{re.escape(enhanced)}\b", "", text, flags=re.MULTILINE)
@@ -87,7 +92,8 @@ class SmtpReply:
 def clean_text(text: str) -> str:
     """Make a text safe to log and answer: printable, one line, at most 1,000 characters."""
     if len(text) <= MAX_TEXT and text.isascii() and text.isprintable():
-        return " ".join(text.split())  # Nearly all are like that.
+        # Nearly all are like that: of all blanks they can only have spaces.
+        return " ".join(text.split()) if "  " in text else text.strip(" ")
     printable = "".join(
         " " if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char
         for char in text[: 4 * MAX_TEXT]
@@ -100,7 +106,6 @@ class Secrets:
 
     def __init__(self, *texts: str) -> None:
         self._texts: list[str] = []
-        self._holds = re.compile("").search
         for text in texts:
             self.add(text)
 
@@ -109,13 +114,12 @@ class Secrets:
         if text and text not in self._texts:
             self._texts.append(text)
             self._texts.sort(key=len, reverse=True)
-            self._holds = re.compile("|".join(map(re.escape, self._texts))).search
 
     def hide(self, text: str) -> str:
         """Give ``text`` with every secret replaced by ``***``."""
-        if not self._texts or not self._holds(text):
-            return text  # Nearly all are like that.
         for secret in self._texts:
+            if secret not in text:
+                continue  # Nearly always.
             if len(secret) < _SHORT:
                 text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
             else:

@@ -81,7 +81,7 @@ class Sender:
 
     def send(self, mail: OutgoingMail, route: Route) -> Deferred[DeliveryResult]:
         """Deliver ``mail`` over the next session of ``route`` that is free; see ISender."""
-        errand = Errand(mail=mail, route=route, since=self._reactor.seconds())
+        errand = Errand(mail, route, self._reactor.seconds())
         result: Deferred[DeliveryResult] = Deferred(lambda _: self._cancel(errand))
         self._under_way[errand] = result
         if self._alarm is None:

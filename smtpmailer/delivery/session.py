@@ -14,7 +14,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
@@ -24,7 +24,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpmailer.core.model import Encryption, Route
+from smtpmailer.delivery.arrivals import Arrivals
 from smtpmailer.delivery.auth import Login, choose_logins, choose_token_logins
+from smtpmailer.delivery.departures import Departures, TlsOutlet
 from smtpmailer.delivery.dialogue import Opening
 from smtpmailer.delivery.replies import (
     MAX_REPLY_BYTES,
@@ -34,6 +36,7 @@ from smtpmailer.delivery.replies import (
     parse_extensions,
 )
 from smtpmailer.delivery.tls import describe_tls_failure
+from smtpmailer.delivery.traffic import Traffic
 from smtpmailer.errors import (
     RemoteError,
     SmtpConnectError,
@@ -45,7 +48,7 @@ from smtpmailer.errors import (
 )
 from smtpmailer.outlet import Outlet
 
-__all__ = ["CLOSE_LIMIT", "Session", "Traffic"]
+__all__ = ["CLOSE_LIMIT", "Session"]
 
 #: Seconds that a server has to answer QUIT and to close.
 CLOSE_LIMIT = 5.0
@@ -58,20 +61,6 @@ _PERMANENT = 500
 _REFUSED = 400
 #: The server does not know, or no longer wants, this mechanism (RFC 4954 section 4): try another.
 _WRONG_MECHANISM = frozenset({504, 534})
-
-
-class Traffic(Protocol):
-    """What uses a session that is ready."""
-
-    @property
-    def stage(self) -> str:
-        """What is waited for, in words."""
-
-    def received(self, data: bytes) -> None:
-        """Take bytes that the server sent."""
-
-    def lost(self, error: RemoteError) -> None:
-        """Hear that the session has ended; nothing can be written any more."""
 
 
 @implementer(IHandshakeListener)
@@ -87,6 +76,8 @@ class Session(ESMTPSender):
     MAX_LENGTH = MAX_REPLY_BYTES
     transport: Any
     extensions: dict[str, str]
+    #: What is written goes through it, all that is said on a session that is ready included.
+    outlet: Outlet | TlsOutlet
 
     def prepare(self, route: Route, clock: IReactorTime, token: str = "") -> None:
         """Say what the session is for; called once, before the connection is made.
@@ -112,8 +103,15 @@ class Session(ESMTPSender):
         self._established = False
         self._handshaking = False
         self._leaving = False
+        self._arrivals: Arrivals | None = None
 
     # What its user calls.
+
+    def hasten(self, departures: Departures) -> None:
+        """Take fewer steps under TLS from now on, when all that was written is answered."""
+        if self._arrivals is not None:
+            self._arrivals.begin()
+            self.outlet = TlsOutlet(self.transport, self._arrivals.layer, departures)
 
     def hand_over(self, traffic: Traffic) -> None:
         """Give all that comes in from now on to ``traffic``, which writes to ``transport``."""
@@ -126,7 +124,7 @@ class Session(ESMTPSender):
             return
         self._leaving = True
         self.setTimeout(min(CLOSE_LIMIT, self._route.timeout))
-        self.transport.write(b"QUIT\r\n")
+        self.outlet.write(b"QUIT\r\n")
 
     def fail(self, error: RemoteError) -> None:
         """End the session at once; whoever waits for it gets the error. Only the first counts."""
@@ -134,6 +132,7 @@ class Session(ESMTPSender):
             return
         self.setTimeout(None)
         self._set_error(error)
+        self.outlet.drop()
         self.transport.abortConnection()
         self._tell()
 
@@ -303,6 +302,7 @@ class Session(ESMTPSender):
         self._start_wait()
         self.outlet.leave()
         self.transport.startTLS(self.context)
+        self._arrivals = Arrivals.of(self.transport)
 
     def _choose_logins(self, offered: str) -> list[Login]:
         route = self._route

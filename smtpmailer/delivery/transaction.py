@@ -24,7 +24,7 @@ from smtpmailer.core.model import Outcome, RecipientOutcome
 from smtpmailer.delivery.body import CHUNK
 from smtpmailer.delivery.commands import Commands
 from smtpmailer.delivery.errand import Errand
-from smtpmailer.delivery.outcome import Verdict, refused_recipient, verdict_of_reply
+from smtpmailer.delivery.outcome import DELIVERED, Verdict, refused_recipient, verdict_of_reply
 from smtpmailer.delivery.replies import ReplyParser, SmtpReply
 from smtpmailer.errors import SmtpProtocolError
 
@@ -277,11 +277,9 @@ class Transaction:
         if self.verdict is None:
             # Any 2xx is taken as yes (RFC 5321 section 4.2.1): doubt here would make copies.
             if reply.code < 300:  # noqa: PLR2004
+                enhanced, text = reply.texts()
                 self.verdict = Verdict(
-                    outcome=Outcome.DELIVERED,
-                    code=reply.code,
-                    enhanced=reply.enhanced,
-                    reply=reply.text,
+                    outcome=DELIVERED, code=reply.code, enhanced=enhanced, reply=text
                 )
             else:
                 self.verdict = _verdict("data", reply)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.model import Outcome
@@ -96,6 +99,25 @@ class ResultTests(SynchronousTestCase):
         self.assertTrue(result.delivered)
         self.assertEqual(result.reason, "")
         self.assertEqual([o.recipient for o in result.outcomes], ["a", "b"])
+
+    @given(
+        st.lists(st.text(max_size=9), min_size=1, max_size=4, unique=True),
+        st.integers(200, 299),
+        st.text(max_size=9),
+        st.text(max_size=9),
+    )
+    @settings(deadline=None, max_examples=60, derandomize=True)
+    def test_where_all_is_well_the_short_way_gives_the_same(
+        self, names: list[str], code: int, enhanced: str, reply: str
+    ) -> None:
+        verdict = Verdict(
+            outcome=Outcome.DELIVERED, code=code, enhanced=enhanced, reply=reply, past_dot=True
+        )
+        short = build_result(names, {}, verdict, server="h:25", seconds=2.0, earlier=("C: x",))
+        # A refusal of somebody else takes the long way.
+        other = {"somebody else": refused_recipient("somebody else", NO)}
+        long = build_result(names, other, verdict, server="h:25", seconds=2.0)
+        self.assertEqual(short, attrs.evolve(long, reason="", dialogue=()))
 
     def test_a_refused_recipient_keeps_its_own_words(self) -> None:
         result = build_result(["a", "b"], {"a": refused_recipient("a", NO)}, DELIVERED)

@@ -190,6 +190,11 @@ class CleanTextTests(SynchronousTestCase):
     def test_a_thousand_characters_are_kept(self) -> None:
         self.assertEqual(len(clean_text("x" * 5000)), MAX_TEXT)
 
+    @given(st.text("ab. ", max_size=20))
+    @settings(deadline=None, max_examples=100, derandomize=True)
+    def test_blanks_are_single_and_inside(self, text: str) -> None:
+        self.assertEqual(clean_text(text), " ".join(text.split()))
+
 
 class SecretsTests(SynchronousTestCase):
     """Secrets are hidden wherever they stand."""
