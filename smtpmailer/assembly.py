@@ -81,10 +81,10 @@ class Assembly:
 
         self._reactor = reactor
         self._place = place
-        self._pace = Pacer(reactor).turn
+        self._pacer = Pacer(reactor)
         self._threads = Threads(reactor, name="smtpmailer", size=8)
         self._sender = build_sender(
-            settings, reactor, self._threads, pace=self._pace, rates=place.shared.paces
+            settings, reactor, self._threads, pace=self._pacer.later, rates=place.shared.paces
         )
         self._remembering = build_remembering(settings, self._sender.paces, self._threads, reactor)
         self._redis = _redis(settings, reactor, resets=place.first)
@@ -194,7 +194,7 @@ class Assembly:
             threads=self._threads,
             sender=self._metrics.sender(sender) if self._metrics else sender,
             counters=redis.counters if redis else own,
-            pace=self._pace,
+            pace=self._pacer.wait,
             auth=self._auth.auth,
             redis=redis.redis if redis else None,
             queue=self.queue,

@@ -40,6 +40,8 @@ __all__ = ["Front", "Ground", "build_front", "find_machine_name", "fresh_stamp"]
 
 #: Requests that take a part of a millisecond and more.
 _COSTLY: Final = frozenset({"sendMail", "queueMail"})
+#: The log levels at which there is a line on each mail that was sent.
+_TELLING: Final = ("debug", "info")
 
 
 @attrs.frozen(kw_only=True)
@@ -55,7 +57,7 @@ class Ground:
     threads: IThreads
     sender: ISender
     counters: ICounters
-    pace: Callable[[], Deferred[None]]
+    pace: Callable[[], Deferred[None] | None]
     auth: IAuth
     redis: IRedis | None
     queue: QueueGround | None
@@ -94,7 +96,12 @@ def build_front(settings: Settings, ground: Ground) -> Front:
         tools = QueueTools(parser=parser, update_schema=schema, courier=courier, stamp=fresh_stamp)
         queue = build_queue_front(settings, ground.queue, tools, ground.counters)
     mail = MailService(
-        parser, courier, ground.counters, fresh_stamp, queue.requeue if queue else None
+        parser,
+        courier,
+        ground.counters,
+        fresh_stamp,
+        queue.requeue if queue else None,
+        tells_sent=settings.mailer_log and settings.mailer_log_level in _TELLING,
     )
     handlers: Mapping[str, Handler] = {
         "sendMail": mail.send_mail,

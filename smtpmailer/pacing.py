@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 __all__ = ["Pacer", "paced"]
@@ -17,12 +17,13 @@ _T = TypeVar("_T")
 
 
 def paced(
-    pace: Callable[[], Deferred[None]], work: Callable[[_A], Deferred[_T]]
+    pace: Callable[[], Deferred[None] | None], work: Callable[[_A], Deferred[_T]]
 ) -> Callable[[_A], Deferred[_T]]:
-    """Make a function that waits for ``pace`` before it does ``work``."""
+    """Make a function that does ``work`` when ``pace`` lets it; see ``Pacer.wait``."""
 
     def begin(argument: _A) -> Deferred[_T]:
-        return pace().addCallback(lambda _: work(argument))
+        waiting = pace()
+        return waiting.addCallback(lambda _: work(argument)) if waiting else work(argument)
 
     return begin
 
@@ -37,13 +38,25 @@ class Pacer:
         self._waiting: deque[Deferred[None]] = deque()
         self._turn_began: float | None = None
 
-    def turn(self) -> Deferred[None]:
-        """Fire when work may begin: at once unless this turn has done much already."""
+    def wait(self) -> Deferred[None] | None:
+        """Give what fires when work may begin; None when that is now, which costs no Deferred."""
+        self._begin_turn()
+        return None if not self._waiting and self._has_time() else self._queue()
+
+    def later(self) -> Deferred[None]:
+        """Fire when work may begin that need not be done at once, though there were time.
+
+        First comes what others wait for: all that has come in is read, and what it lets go is sent.
+        """
+        self._begin_turn()
+        return self._queue()
+
+    def _begin_turn(self) -> None:
         if self._turn_began is None:
             self._turn_began = self._clock.seconds()
             self._clock.callLater(0, self._next_turn)
-        if not self._waiting and self._has_time():
-            return succeed(None)
+
+    def _queue(self) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         return waiting

@@ -167,7 +167,7 @@ def redis_place(settings: Settings, reactor: Any, redis: IRedis) -> Place:
 class _NoWatch:
     """Watches nothing: nobody else changes the queue meanwhile."""
 
-    def __init__(self, changed: Callable[[str], None], lost: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[str, bool], None], lost: Callable[[], None]) -> None:
         del changed, lost
 
     @property

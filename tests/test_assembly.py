@@ -6,17 +6,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import bcrypt
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.assembly import Assembly, Place
 from smtpmailer.core.board import Field
+from smtpmailer.core.documents import Document
 from smtpmailer.errors import SettingsError, TlsConfigError
+from smtpmailer.front_parts import build_front
 from smtpmailer.processes.sharing import alone
 from tests.connections import Client
 from tests.delivery.certificates import authority, issue
 from tests.integration.queue_service import KEY
+from tests.services.parts import Sender
 from tests.surroundings import settings
 
 
@@ -88,6 +93,33 @@ class UseTests(AssemblyCase):
             self.assertRaises(fault, assembly.use, settings(**certificate | changes))
             self.assertIs(assembly._switch.current, dispatcher)
             self.assertIs(assembly.factory.limits, limits)
+
+
+class LogTests(AssemblyCase):
+    """A line that nobody would see is not made."""
+
+    def test_a_mail_that_was_sent_has_one_at_the_levels_that_show_it(self) -> None:
+        ground = attrs.evolve(self.assemble()._ground, sender=Sender())
+        mail = {
+            "to": ["user@example.org"],
+            "ccList": [],
+            "bccList": [],
+            "subject": "s",
+            "body": "b",
+            "fromEmail": "me@example.org",
+        }
+        for changes, lines in (
+            ({"MAILER_LOG_LEVEL": "debug"}, 1),
+            ({"MAILER_LOG_LEVEL": "info"}, 1),
+            ({"MAILER_LOG_LEVEL": "notice"}, 0),
+            ({"MAILER_LOG_LEVEL": "error"}, 0),
+            ({"MAILER_LOG_LEVEL": "info", "MAILER_LOG": False}, 0),
+        ):
+            dispatcher = build_front(settings(**changes), ground).dispatcher
+            with capturedLogs() as events:
+                asked = dispatcher.handle(Document({"sendMail": mail}, None, 0), "peer")
+            self.assertEqual(self.successResultOf(asked).status, "success")
+            self.assertEqual([event.get("outcome") for event in events], ["sent"] * lines)
 
 
 class PartTests(AssemblyCase):

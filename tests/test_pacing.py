@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpmailer.pacing import Pacer
+from smtpmailer.pacing import Pacer, paced
 
 
 class TurnClock(Clock):
@@ -33,7 +34,7 @@ class PacerTests(SynchronousTestCase):
             self.begun.append(number)
             self.clock.rightNow += seconds
 
-        self.pacer.turn().addCallback(begin)
+        (self.pacer.wait() or succeed(None)).addCallback(begin)
 
     def test_a_little_work_begins_at_once(self) -> None:
         for number in range(3):
@@ -59,6 +60,50 @@ class PacerTests(SynchronousTestCase):
         self.clock.turn()
         self.clock.turn()
         self.assertEqual(self.begun, [0, 1, 2, 3])
+
+    def test_work_that_begins_more_work_lets_those_who_wait_go_first(self) -> None:
+        self.clock.rightNow = 0.0
+        self.pacer.later().addCallback(lambda _: self.work(2, 0))
+        self.work(1, 0)
+        self.clock.turn()
+        self.assertEqual(self.begun, [1, 2])
+
+    def test_what_can_wait_begins_in_the_next_turn_in_the_order_of_all_work(self) -> None:
+        self.pacer.later().addCallback(lambda _: self.begun.append(0))
+        self.pacer.later().addCallback(lambda _: self.begun.append(1))
+        self.work(2, 0)
+        self.assertEqual(self.begun, [])
+        self.clock.turn()
+        self.assertEqual(self.begun, [0, 1, 2])
+        self.clock.turn()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        alone = self.pacer.later()
+        self.clock.turn()
+        self.successResultOf(alone)
+
+    def test_what_need_not_wait_is_given_nothing_to_wait_for(self) -> None:
+        self.assertIsNone(self.pacer.wait())
+        self.clock.rightNow += 1
+        waiting = self.pacer.wait()
+        assert waiting is not None
+        self.assertNoResult(waiting)
+        self.clock.turn()
+        self.successResultOf(waiting)
+
+    def test_paced_work_is_done_when_its_turn_comes(self) -> None:
+        def work(number: int) -> Deferred[int]:
+            self.begun.append(number)
+            self.clock.rightNow += 1
+            return succeed(number * 10)
+
+        paced_work = paced(self.pacer.wait, work)
+        answers = [paced_work(number) for number in range(3)]
+        self.assertEqual(self.begun, [0])
+        self.assertEqual(self.successResultOf(answers[0]), 0)
+        self.clock.turn()
+        self.assertEqual(self.begun, [0, 1])
+        self.clock.turn()
+        self.assertEqual([self.successResultOf(answer) for answer in answers[1:]], [10, 20])
 
     def test_nothing_is_left_in_the_clock_when_all_is_done(self) -> None:
         self.work(0, 2)

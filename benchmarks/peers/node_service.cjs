@@ -2,20 +2,21 @@
 
 // A mail service of twenty lines: JSON over HTTP in, a pooled nodemailer out.
 //
-// Arguments: port of the service, port of the SMTP server, sessions, file of the authority to trust.
+// Arguments: port of the service, port of the SMTP server, sessions, mails of a session, file of the
+// authority to trust.
 "use strict";
 
 const fs = require("node:fs");
 const http = require("node:http");
 const nodemailer = require("nodemailer");
 
-const [port, smtpPort, sessions, authority] = process.argv.slice(2);
+const [port, smtpPort, sessions, messages, authority] = process.argv.slice(2);
 const transport = nodemailer.createTransport({
   host: "localhost",
   port: Number(smtpPort),
   pool: true,
   maxConnections: Number(sessions),
-  maxMessages: Infinity,
+  maxMessages: Number(messages),
   requireTLS: true,
   tls: { ca: fs.readFileSync(authority) },
   auth: { user: "user", pass: "pass" },

@@ -74,6 +74,8 @@ def unstructured(name: str, text: str) -> str:
     or break its lines. Raises MessageError as ``clean`` does.
     """
     text = clean(text, name.lower())
+    if _is_short(name, text):
+        return f"{name}: {text}\r\n"
     tokens = _TOKENS.findall(f" {text}") if text else []
     if _needs_words(text, tokens) or text != text.strip(" "):
         tokens = _words(name, text)
@@ -132,6 +134,8 @@ def check_block(block: bytes, *, utf8: bool = False) -> bytes:
 
 def _fold(name: str, tokens: Sequence[str]) -> str:
     """Put pieces behind a field's name, breaking lines before blanks to stay within 76."""
+    if len(tokens) == 1:
+        return f"{name}:{tokens[0]}\r\n"
     lines: list[str] = []
     line = f"{name}:"
     for number, token in enumerate(tokens):
@@ -142,6 +146,12 @@ def _fold(name: str, tokens: Sequence[str]) -> str:
         else:
             line += token
     return "\r\n".join([*lines, line, ""])
+
+
+def _is_short(name: str, text: str) -> bool:
+    """Whether a text can go out as it is, on the line with its field's name; most can."""
+    fits = len(name) + len(text) + 2 <= _WIDTH
+    return fits and text.isascii() and "=?" not in text and text != "" and text == text.strip(" ")
 
 
 def _needs_words(text: str, tokens: Sequence[str]) -> bool:

@@ -24,7 +24,7 @@ from smtpmailer.core.transfer import base64_lines, quoted_printable
 from smtpmailer.core.wire import MAX_LINE, dot_stuff, has_line_over, normalise_newlines
 from smtpmailer.errors import AddressError, MessageError, NoRecipientError
 
-__all__ = ["CHARSETS", "ENCODINGS", "MessageOptions", "Stamp", "compose", "is_sound"]
+__all__ = ["CHARSETS", "ENCODINGS", "Letterhead", "MessageOptions", "Stamp", "compose", "is_sound"]
 
 #: What MAIL_CHARSET and MAIL_ENCODING may say.
 CHARSETS: Final = ("utf-8", "us-ascii", "iso-8859-1")
@@ -37,6 +37,9 @@ _BYTES_PER_CHARACTER: Final = 16
 _MAX_ADDRESS: Final = 254
 _FRAME: Final = 1000
 _FALLBACK_NAME: Final = "attachment"
+_UNIQUE: Final = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*")
+#: A boundary has at most 70 characters (RFC 2046 section 5.1.1), ours adds a few.
+_MAX_UNIQUE: Final = 56
 # RFC 2392 wants an address-like id; many clients' HTML says cid:logo, so any plain text will do.
 _CONTENT_ID: Final = re.compile(r"[!-;=?-~](?:[ -;=?-~]{0,250}[!-;=?-~])?")
 
@@ -61,16 +64,31 @@ class Stamp:
     ``unique`` goes into Message-ID and boundaries, ``epoch_seconds`` (UTC) into Date.
     """
 
-    unique: str = attrs.field(
-        validator=attrs.validators.matches_re(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*")
-    )
+    unique: str = attrs.field()
     epoch_seconds: float
 
     @unique.validator
-    def _short(self, _attribute: attrs.Attribute[str], value: str) -> None:
-        # A boundary has at most 70 characters (RFC 2046 section 5.1.1), ours adds a few.
-        if len(value) > 56:  # noqa: PLR2004
-            raise ValueError("a unique text has at most 56 characters")
+    def _sound(self, _attribute: attrs.Attribute[str], value: str) -> None:
+        if _UNIQUE.fullmatch(value) is None:
+            raise ValueError(f"a unique text is atoms of ASCII with dots between, not {value!a}")
+        if len(value) > _MAX_UNIQUE:
+            raise ValueError(f"a unique text has at most {_MAX_UNIQUE} characters")
+
+
+class Letterhead(NamedTuple):
+    """Who mails are from, as it stands in them: address in wire form, and header field.
+
+    It is the same for very many mails, so it need not be written anew for each.
+    """
+
+    wire: str
+    field: str
+
+    @classmethod
+    def of(cls, sender: Address) -> Letterhead:
+        """Write it; raises AddressError or MessageError."""
+        wire = to_wire(sender.email)
+        return cls(wire, _people("From", [(wire, sender)]))
 
 
 class _Entity(NamedTuple):
@@ -93,7 +111,7 @@ def compose(
     request: MailRequest,
     *,
     body: str,
-    sender: Address,
+    sender: Address | Letterhead,
     files: tuple[LoadedFile, ...],
     stamp: Stamp,
     options: MessageOptions,
@@ -101,7 +119,8 @@ def compose(
     """Build the message of a mail: deterministic, and all but the text's encoding done once.
 
     ``body`` is the text as it is to go out (of the request or of its template), ``files`` are
-    the request's attachments and embedded images, ``sender`` is who goes into From and MAIL FROM.
+    the request's attachments and embedded images, ``sender`` is who goes into From and MAIL FROM,
+    as a Letterhead where that is known from mails before.
     The text always ends in a line end, unless it is empty.
 
     Raises AddressError, MessageError or NoRecipientError for what can't be built, here and not in
@@ -109,29 +128,31 @@ def compose(
     capabilities lack it.
     """
     people = _unique_recipients(request)
-    sender_wire = to_wire(sender.email)
+    sender_wire = to_wire(sender.email) if isinstance(sender, Address) else sender.wire
     reply_to = tuple((to_wire(address.email), address) for address in request.reply_to)
     envelope = Envelope(
         sender=sender_wire,
-        recipients=tuple(wire for group in people for wire, _ in group),
-        utf8_headers=not all(wire.isascii() for wire, _ in reply_to),
+        recipients=tuple([wire for group in people for wire, _ in group]),
+        utf8_headers=any(not wire.isascii() for wire, _ in reply_to),
     )
     if not envelope.recipients:
         raise NoRecipientError
-    fields = _fields(request, (sender_wire, sender), people, reply_to, stamp)
+    letterhead = Letterhead.of(sender) if isinstance(sender, Address) else sender
     layout = _Layout(
-        header="".join(fields),
+        header=_fields(request, letterhead, people, reply_to, stamp),
         text=_Text.of(body, options),
-        inline=tuple(_file(file) for file in files if file.part.content_id is not None),
-        attached=tuple(_file(file) for file in files if file.part.content_id is None),
+        inline=tuple([_file(file) for file in files if file.part.content_id is not None]),
+        attached=tuple([_file(file) for file in files if file.part.content_id is None]),
         unique=stamp.unique,
     )
     best = layout.whole(eight_bit=True)
-    _check_size(best, options.max_bytes)
-    headers.check_block(best.header.encode(), utf8=envelope.needs_smtputf8)
+    header = best.header.encode()
+    _check_size(header, best.body, options.max_bytes)
+    international = envelope.needs_smtputf8
+    headers.check_block(header, utf8=international)
 
     def wire(capabilities: Capabilities) -> bytes:
-        if envelope.needs_smtputf8 and not capabilities.smtputf8:
+        if international and not capabilities.smtputf8:
             raise AddressError("an address of this mail needs a server that offers SMTPUTF8")
         fits = capabilities.eight_bit or not best.eight_bit
         return _finish(best if fits else layout.whole(eight_bit=False))
@@ -166,8 +187,8 @@ def _is_encodable(body: str) -> bool:
         return False
 
 
-def _check_size(message: _Entity, max_bytes: int) -> None:
-    size = len(message.header.encode()) + 2 + sum(map(len, message.body))
+def _check_size(header: bytes, body: Iterable[bytes | bytearray], max_bytes: int) -> None:
+    size = len(header) + 2 + sum(map(len, body))
     if 0 < max_bytes < size:
         raise MessageError(
             f"the message is too large: {size} bytes with all that is attached, and at most "
@@ -180,13 +201,13 @@ def _finish(message: _Entity) -> bytes:
     return dot_stuff(b"".join([message.header.encode(), b"\r\n", *message.body]))
 
 
-@attrs.frozen(kw_only=True)
-class _Text:
+class _Text(NamedTuple):
     """The mail's text in its charset, with CRLF line ends."""
 
     content_type: str
     charset: str
-    content: bytes = attrs.field(repr=False)
+    content: bytes
+    is_ascii: bool
     encoding: str
 
     @classmethod
@@ -200,6 +221,8 @@ class _Text:
             content_type="text/html" if options.html else "text/plain",
             charset=charset,
             content=content,
+            # That of a text that is no ASCII neither is, and a text knows it without a look.
+            is_ascii=body.isascii(),
             encoding=options.encoding,
         )
 
@@ -228,13 +251,12 @@ class _Text:
             return "base64"
         if has_line_over(MAX_LINE, self.content):
             return "quoted-printable"
-        if self.content.isascii():
+        if self.is_ascii:
             return "7bit"
         return "8bit" if eight_bit and self.encoding != "7bit" else "quoted-printable"
 
 
-@attrs.frozen(kw_only=True)
-class _Layout:
+class _Layout(NamedTuple):
     """The parts of a message, of which only the text's transfer encoding is still open."""
 
     header: str
@@ -298,47 +320,47 @@ def _transcode(body: str, charset: str) -> tuple[bytes, str]:
 def _unique_recipients(request: MailRequest) -> _Recipients:
     """Check every recipient's address and keep the first of equal ones."""
     seen: set[str] = set()
+    to = _fresh(request.to, seen)
+    return _Recipients(to, _fresh(request.cc, seen), _fresh(request.bcc, seen))
 
-    def fresh(addresses: Iterable[Address]) -> tuple[tuple[str, Address], ...]:
-        kept: dict[str, Address] = {}
-        for address in addresses:
-            # The wire form is the key by which addresses are compared, too (see dedupe_key).
-            wire = to_wire(address.email)
-            if wire not in seen:
-                seen.add(wire)
-                kept[wire] = address
-        return tuple(kept.items())
 
-    return _Recipients(fresh(request.to), fresh(request.cc), fresh(request.bcc))
+def _fresh(addresses: Iterable[Address], seen: set[str]) -> tuple[tuple[str, Address], ...]:
+    """Give the addresses that were not ``seen`` before, in wire form and as they are."""
+    fresh = []
+    for address in addresses:
+        # The wire form is the key by which addresses are compared, too (see dedupe_key).
+        wire = to_wire(address.email)
+        if wire not in seen:
+            seen.add(wire)
+            fresh.append((wire, address))
+    return tuple(fresh)
 
 
 def _fields(
     request: MailRequest,
-    sender: tuple[str, Address],
+    sender: Letterhead,
     people: _Recipients,
     reply_to: Sequence[tuple[str, Address]],
     stamp: Stamp,
-) -> list[str]:
+) -> str:
     """Write the fields that a mail has whatever its content; Bcc never goes out."""
-    domain = sender[0].rpartition("@")[2]
-    fields = [
-        f"Date: {headers.date(stamp.epoch_seconds)}\r\n",
-        _people("From", [sender]),
-        _people("To", people.to),
-        _people("Cc", people.cc),
-        _people("Reply-To", reply_to),
-        headers.unstructured("Subject", request.subject),
-        f"Message-ID: <{stamp.unique}@{domain}>\r\n",
-    ]
-    if not people.to and not people.cc:
-        fields[2] = "To: undisclosed-recipients:;\r\n"
-    return fields
+    domain = sender.wire.rpartition("@")[2]
+    shown = people.to or people.cc
+    to = _people("To", people.to) if shown else "To: undisclosed-recipients:;\r\n"
+    cc = _people("Cc", people.cc)
+    answers = _people("Reply-To", reply_to)
+    subject = headers.unstructured("Subject", request.subject)
+    return (
+        f"Date: {headers.date(stamp.epoch_seconds)}\r\n{sender.field}{to}{cc}{answers}{subject}"
+        f"Message-ID: <{stamp.unique}@{domain}>\r\n"
+    )
 
 
 def _people(name: str, people: Sequence[tuple[str, Address]]) -> str:
     """Write an address field; nothing when there is nobody in it."""
-    pairs = [(wire, address.name) for wire, address in people]
-    return headers.address_list(name, pairs) if pairs else ""
+    if not people:
+        return ""
+    return headers.address_list(name, [(wire, address.name) for wire, address in people])
 
 
 def _file(file: LoadedFile) -> _Entity:

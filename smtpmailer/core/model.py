@@ -14,6 +14,7 @@ from smtpmailer.core.rates import Rate
 
 __all__ = [
     "NOT_REACHED",
+    "NO_OVERRIDES",
     "Address",
     "Capabilities",
     "DeliveryResult",
@@ -84,6 +85,10 @@ class SmtpOverrides:
     password: str | None = attrs.field(default=None, repr=False)
 
 
+#: Of a mail that has none of them.
+NO_OVERRIDES: Final = SmtpOverrides()
+
+
 @attrs.frozen(kw_only=True)
 class MailRequest:
     """A validated mail object (``sendMail``, ``queueMail``); tuples keep the client's order.
@@ -106,10 +111,15 @@ class MailRequest:
     from_email: str | None = None
     from_name: str | None = None
     account: str | None = None
-    smtp: SmtpOverrides = SmtpOverrides()
+    smtp: SmtpOverrides = NO_OVERRIDES
     timeout: int | None = None
     schedule_time: int | None = None
     fail_to_delivered: int = 0
+
+    @property
+    def has_own_server(self) -> bool:
+        """Whether it has ``smtp*`` fields of its own."""
+        return self.smtp is not NO_OVERRIDES and self.smtp != NO_OVERRIDES
 
 
 @attrs.frozen(kw_only=True)
@@ -261,7 +271,11 @@ class DeliveryResult:
     @property
     def delivered(self) -> bool:
         """Whether every recipient was delivered."""
-        return all(o.outcome is Outcome.DELIVERED for o in self.outcomes)
+        # No generator: that is asked for of each mail, more than once.
+        for one in self.outcomes:  # noqa: SIM110
+            if one.outcome is not Outcome.DELIVERED:
+                return False
+        return True
 
     @property
     def reached(self) -> bool:

@@ -81,17 +81,51 @@ class MailState:
     crashes: int = 0
     forgotten: int = 0
 
-    def with_attempt(self, attempt: Attempt) -> MailState:
-        """Add an attempt; of a long history the middle goes, and what was said in it before."""
+    def doubting(self, recipients: tuple[str, ...], since: float) -> MailState:
+        """Give the state before the final dot: these may have the mail from ``since`` on."""
+        # Not by evolve, which takes far longer: it asks for each field by name.
+        return MailState(
+            next_at=self.next_at,
+            attempts=self.attempts,
+            attempt_count=self.attempt_count,
+            settled=self.settled,
+            in_doubt=recipients,
+            in_doubt_since=since,
+            doubted=self.doubted,
+            held=self.held,
+            waits=self.waits,
+            crashes=self.crashes,
+            forgotten=self.forgotten,
+        )
+
+    def attempted(
+        self, attempt: Attempt, settled: tuple[RecipientOutcome, ...], in_doubt: tuple[str, ...]
+    ) -> MailState:
+        """Give the state after an attempt: who is settled besides, and who is in doubt now.
+
+        No process died of it, and what it waited for is over.
+        """
+        attempts, forgotten = self._attempts_with(attempt)
+        # As above.
+        return MailState(
+            attempts=attempts,
+            attempt_count=self.attempt_count + 1,
+            settled=self.settled + settled,
+            in_doubt=in_doubt,
+            in_doubt_since=attempt.at if in_doubt else 0.0,
+            doubted=tuple(dict.fromkeys(self.doubted + in_doubt)),
+            held=self.held,
+            forgotten=forgotten,
+        )
+
+    def _attempts_with(self, attempt: Attempt) -> tuple[tuple[Attempt, ...], int]:
+        """Give what is kept of the history with another attempt, and how many are forgotten.
+
+        Of a long one the middle goes, and what was said in it before.
+        """
         every = (*self.attempts, attempt)
         kept = (every[0], *every[1:][-(MAX_ATTEMPTS - 1) :])
-        return attrs.evolve(
-            self,
-            attempts=_bounded(kept),
-            attempt_count=self.attempt_count + 1,
-            waits="",
-            forgotten=self.forgotten + len(every) - len(kept),
-        )
+        return _bounded(kept), self.forgotten + len(every) - len(kept)
 
     def settled_addresses(self) -> frozenset[str]:
         """Give the recipients that are not to be tried again."""

@@ -11,7 +11,14 @@ import attrs
 from smtpmailer.core.accounts import DEFAULT_ACCOUNT, NO_ACCOUNTS, Accounts
 from smtpmailer.core.grants import EVERYTHING, Grant
 from smtpmailer.core.mime import Stamp
-from smtpmailer.core.model import Address, Encryption, FilePart, MailRequest, SmtpOverrides
+from smtpmailer.core.model import (
+    NO_OVERRIDES,
+    Address,
+    Encryption,
+    FilePart,
+    MailRequest,
+    SmtpOverrides,
+)
 from smtpmailer.core.schemas import Schema
 from smtpmailer.errors import NoRecipientError, NotAllowedError, RequestInvalidError
 
@@ -21,7 +28,6 @@ __all__ = ["Arguments", "MailLimits", "MailParser"]
 _MAX_EXACT: Final = 1e15
 #: No list of a mail but those of its recipients is longer.
 _MAX_ITEMS: Final = 1000
-_NO_OVERRIDES: Final = SmtpOverrides()
 #: The fields that every mail has.
 _USUAL: Final = frozenset({"to", "ccList", "bccList", "subject", "body"})
 _LISTS: Final = {
@@ -151,15 +157,14 @@ class MailParser:
         if 0 < limit < recipients:
             text = f"at most {limit} recipients (MAIL_MAX_RECIPIENTS), {recipients} found"
             faults["payload"] = [f"to, ccList and bccList together may have {text}"]
-        for name, items in (
-            ("replyTo", request.reply_to),
-            ("attachments", request.attachments),
-            ("embedded", request.embedded),
-            ("replaceContent", request.replace_content),
+        for name, count in (
+            ("replyTo", len(request.reply_to)),
+            ("attachments", len(request.attachments)),
+            ("embedded", len(request.embedded)),
+            ("replaceContent", len(request.replace_content)),
         ):
-            if len(items) > _MAX_ITEMS:
-                text = f"There should be at most {_MAX_ITEMS} items, {len(items)} found"
-                faults[name] = [text]
+            if count > _MAX_ITEMS:
+                faults[name] = [f"There should be at most {_MAX_ITEMS} items, {count} found"]
         if faults:
             raise RequestInvalidError(faults)
 
@@ -173,14 +178,14 @@ class MailParser:
 
         Unless it is ``chosen`` now it need not be there any more.
         """
-        named, own_server = request.account, request.smtp != _NO_OVERRIDES
+        named = request.account
         claimed = _claimed(request, grant)
         if claimed is None and grant.accounts is None:
             return
         accounts = self._accounts()
         if not accounts.allows(grant, claimed, request.from_email or self._limits.sender):
             raise NotAllowedError(f"its key is not for the account {claimed or 'of this sender'}")
-        if named is not None and own_server:
+        if named is not None and request.has_own_server:
             raise RequestInvalidError({"account": ["goes with no smtp* field: leave out one"]})
         if chosen and named is not None and named not in accounts:
             raise RequestInvalidError({"account": ["unknown account"]})
@@ -192,7 +197,7 @@ def _claimed(request: MailRequest, grant: Grant) -> str | None:
     With them it goes through no account but, at most, the default one: without a host of its own
     it may get that one's login.
     """
-    if request.account is not None or request.smtp == _NO_OVERRIDES:
+    if request.account is not None or not request.has_own_server:
         return request.account
     own_host = request.smtp.host is not None
     return None if own_host and grant.accounts is None else DEFAULT_ACCOUNT
@@ -241,7 +246,7 @@ def _more(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _overrides(document: Mapping[str, Any]) -> SmtpOverrides:
     if not any(key.startswith("smtp") for key in document):
-        return _NO_OVERRIDES
+        return NO_OVERRIDES
     encryption = document.get("smtpEncryption")
     return SmtpOverrides(
         host=document.get("smtpHost"),
@@ -256,8 +261,10 @@ def _addresses(items: Any) -> tuple[Address, ...]:
     if not items:
         return ()
     return tuple(
-        Address(email=item) if isinstance(item, str) else Address(email=item[0], name=item[1])
-        for item in items
+        [
+            Address(email=item) if isinstance(item, str) else Address(email=item[0], name=item[1])
+            for item in items
+        ]
     )
 
 

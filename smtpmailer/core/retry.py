@@ -114,16 +114,9 @@ def after_attempt(
         dialogue=result.dialogue,
     )
     final = (Outcome.DELIVERED, Outcome.PERMANENT)
-    settled = (*state.settled, *(o for o in result.outcomes if o.outcome in final))
+    settled = tuple(o for o in result.outcomes if o.outcome in final)
     doubtful = tuple(o.recipient for o in result.outcomes if o.outcome is Outcome.UNCERTAIN)
-    state = attrs.evolve(
-        state.with_attempt(attempt),
-        settled=settled,
-        in_doubt=doubtful,
-        in_doubt_since=moment.now if doubtful else 0.0,
-        doubted=tuple(dict.fromkeys((*state.doubted, *doubtful))),
-        next_at=None,
-    )
+    state = state.attempted(attempt, settled, doubtful)
     if not result.temporary:
         return without_attempt(state, failures + 1)
     return _again(state, failures + 1, result.reason, policy, moment)

@@ -6,11 +6,9 @@ from __future__ import annotations
 import attrs
 
 from smtpmailer.core.accounts import NO_ACCOUNTS, Accounts
-from smtpmailer.core.model import Encryption, MailRequest, Route, SmtpOverrides
+from smtpmailer.core.model import Encryption, MailRequest, Route
 
 __all__ = ["route_for", "routes_for"]
-
-_NOTHING = SmtpOverrides()
 
 
 def routes_for(
@@ -21,7 +19,7 @@ def routes_for(
     A mail with ``smtp*`` fields of its own has one route, and no account but the default one that
     they change. Raises UnknownAccountError when the mail names an account that is not there.
     """
-    if request.smtp != _NOTHING:
+    if request.has_own_server:
         return (route_for(request, default),)
     name = accounts.of_sender(sender) if request.account is None else request.account
     routes = accounts.routes(name, default)

@@ -13,8 +13,12 @@ MAX_LINE: Final = 998
 
 def normalise_newlines(data: bytes) -> bytes:
     """Make every CRLF, bare CR and bare LF one CRLF; nothing is added at the end."""
-    if b"\r" not in data:
-        return data.replace(b"\n", b"\r\n")
+    plain = data.replace(b"\r", b"")
+    right = plain.replace(b"\n", b"\r\n")
+    # With a CR before each LF and nowhere else, or with no CR, which is nearly always, that is it:
+    # two passes, each of which looks for one byte, take half the time of cutting it into lines.
+    if data in (right, plain):
+        return right
     # Of bytes it knows just these three ends, and takes half the time of replacing each.
     whole = b"\r\n".join(data.splitlines())
     return whole + b"\r\n" if data.endswith((b"\r", b"\n")) else whole

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from smtpmailer.core.model import DeliveryResult
 from smtpmailer.interfaces import ICounters
@@ -13,18 +17,23 @@ __all__ = ["count_failure", "count_result"]
 _log = Logger()
 
 
-async def count_result(counters: ICounters, result: DeliveryResult) -> None:
-    """Count an attempt by its result; returns when that is done or given up."""
-    await _count(counters, sent=result.delivered)
+def count_result(counters: ICounters, result: DeliveryResult) -> Deferred[None]:
+    """Count an attempt by its result; fires when that is done or given up."""
+    return _count(counters.add_sent if result.delivered else counters.add_failed)
 
 
-async def count_failure(counters: ICounters) -> None:
-    """Count a mail that could not be built."""
-    await _count(counters, sent=False)
+def count_failure(counters: ICounters) -> Deferred[None]:
+    """Count a mail that could not be built; fires when that is done or given up."""
+    return _count(counters.add_failed)
 
 
-async def _count(counters: ICounters, *, sent: bool) -> None:
+def _count(add: Callable[[], Deferred[None]]) -> Deferred[None]:
     try:
-        await (counters.add_sent() if sent else counters.add_failed())
+        counting = add()
     except Exception:  # noqa: BLE001 - whatever a counter store may raise
-        _log.failure("a mail could not be counted")
+        counting = fail()
+    return counting.addErrback(_not_counted)
+
+
+def _not_counted(failure: Failure) -> None:
+    _log.failure("a mail could not be counted", failure)

@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
 from smtpmailer.core.accounts import NO_ACCOUNTS, Accounts
 from smtpmailer.core.failover import result_of_all
-from smtpmailer.core.mime import MessageOptions, Stamp, compose, is_sound
+from smtpmailer.core.mime import Letterhead, MessageOptions, Stamp, compose, is_sound
 from smtpmailer.core.model import (
     Address,
     DeliveryResult,
@@ -24,7 +24,7 @@ from smtpmailer.core.model import (
 )
 from smtpmailer.core.routing import routes_for
 from smtpmailer.coroutines import returns_deferred
-from smtpmailer.errors import MessageError
+from smtpmailer.errors import AddressError, MessageError
 from smtpmailer.interfaces import IAttachments, ISender, IThreads
 from smtpmailer.services.rendering import Renderer, Templates
 from smtpmailer.services.room import MemoryRoom
@@ -41,13 +41,24 @@ _COPIES = 4
 
 @attrs.frozen(kw_only=True)
 class MailDefaults:
-    """What the settings say where a mail says nothing; ``accounts`` gives those there are now."""
+    """What the settings say where a mail says nothing; ``accounts`` gives those there are now.
+
+    ``letterhead`` is what mails without a sender of their own have; None where it can't be written.
+    """
 
     from_email: str
     from_name: str
     options: MessageOptions
     route: Route
     accounts: Callable[[], Accounts] = lambda: NO_ACCOUNTS
+    letterhead: Letterhead | None = attrs.field(init=False)
+
+    @letterhead.default
+    def _write(self) -> Letterhead | None:
+        try:
+            return Letterhead.of(Address(email=self.from_email, name=self.from_name))
+        except (AddressError, MessageError):
+            return None  # Each such mail will hear what is wrong.
 
 
 @attrs.frozen(kw_only=True)
@@ -90,17 +101,30 @@ class Courier:
         self._threads = threads
         self._room = room or MemoryRoom(0)
 
-    async def deliver(
+    def deliver(
         self, request: MailRequest, stamp: Stamp, plan: Plan = Plan()
-    ) -> DeliveryResult:
-        """Deliver a mail and return what became of each recipient that the plan leaves.
+    ) -> Deferred[DeliveryResult]:
+        """Deliver a mail; fires with what became of each recipient that the plan leaves.
 
         The next account is tried only when the one before certainly has nothing of the mail: see
         ``DeliveryResult.untaken``.
 
-        Raises AttachmentError, AddressError or MessageError when the mail can't be built, and
+        Fails with AttachmentError, AddressError or MessageError when the mail can't be built, and
         as ``render`` and ``routes`` do; then no connection was made.
         """
+        if request.template is not None or request.attachments or request.embedded:
+            return self._deliver(request, stamp, plan)
+        # No coroutine for what nearly all mails are: each takes a part of a mail's time that counts
+        # where thousands go in a second.
+        try:
+            routes = plan.routes or self.routes(request)
+            return self._hand_over(self._compose(request, (), stamp), routes, plan)
+        except Exception:  # noqa: BLE001 - the Deferred fails instead
+            return fail()
+
+    @returns_deferred
+    async def _deliver(self, request: MailRequest, stamp: Stamp, plan: Plan) -> DeliveryResult:
+        """Deliver a mail of which something has to be read."""
         routes = plan.routes or self.routes(request)
         if request.template is not None:
             request = await self.render(request)
@@ -115,20 +139,20 @@ class Courier:
         finally:
             self._room.give(size)
 
-    async def _hand_over(
+    def _hand_over(
         self, mail: OutgoingMail, routes: tuple[Route, ...], plan: Plan
-    ) -> DeliveryResult:
+    ) -> Deferred[DeliveryResult]:
         """Send a mail to those whom the plan leaves."""
         if plan.settled:
             left = tuple(r for r in mail.envelope.recipients if r not in plan.settled)
             if not left:
-                return DeliveryResult(outcomes=())
+                return succeed(DeliveryResult(outcomes=()))
             mail = attrs.evolve(mail, envelope=attrs.evolve(mail.envelope, recipients=left))
         if plan.before_dot is not None:
             mail = mail.marked_by(plan.before_dot)
         if len(routes) == 1 and plan.tried is None:
-            return await self._sender.send(mail, routes[0])
-        return await self._send(mail, routes, plan)
+            return self._sender.send(mail, routes[0])
+        return self._send(mail, routes, plan)
 
     def check(self, request: MailRequest, stamp: Stamp) -> Deferred[None]:
         """Fire when a mail can be built as things are now; fails as ``deliver`` does."""
@@ -160,6 +184,7 @@ class Courier:
         sender = request.from_email or self._defaults.from_email
         return routes_for(request, sender, self._defaults.route, self._defaults.accounts())
 
+    @returns_deferred
     async def _send(
         self, mail: OutgoingMail, routes: tuple[Route, ...], plan: Plan
     ) -> DeliveryResult:
@@ -199,11 +224,16 @@ class Courier:
         return compose(
             request,
             body=body,
-            sender=self._sender_of(request),
+            sender=self._from(request),
             files=files,
             stamp=stamp,
             options=self._defaults.options,
         )
+
+    def _from(self, request: MailRequest) -> Address | Letterhead:
+        """Tell who a mail is from; of one that says nothing that is written already."""
+        says_nothing = not request.from_email and request.from_name is None
+        return (says_nothing and self._defaults.letterhead) or self._sender_of(request)
 
     def _is_sound(self, request: MailRequest) -> bool:
         """Whether there is nothing in a mail that has to be tried."""

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import attrs
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from smtpmailer.core.mime import Stamp
 from smtpmailer.core.model import DeliveryResult, MailRequest, Outcome
@@ -33,7 +35,8 @@ from smtpmailer.services.telling import (
 
 __all__ = ["MailService", "Requeue"]
 
-_FAILED = "failed to send mail"
+_SENT: Final = success(None, "mail sent successfully")
+_FAILED: Final = "failed to send mail"
 
 
 @attrs.frozen(kw_only=True)
@@ -47,13 +50,13 @@ class Requeue:
 
 
 @attrs.frozen
-class _Told:
-    """What a log line tells of an attempt whatever came of it."""
+class _Job:
+    """A mail that is being sent: what was asked for, and what was made of it."""
 
     arguments: Arguments
-    mail_id: str
-    attempt: int
-    result: DeliveryResult
+    mail: MailRequest
+    stamp: Stamp
+    plan: Plan
 
 
 class MailService:
@@ -68,30 +71,58 @@ class MailService:
         counters: ICounters,
         stamp: Callable[[], Stamp],
         requeue: Requeue | None = None,
+        *,
+        tells_sent: bool = True,
     ) -> None:
-        """``stamp`` gives each mail its identity; without ``requeue`` a failure is final."""
+        """``stamp`` gives each mail its identity; without ``requeue`` a failure is final.
+
+        With ``tells_sent`` off there is no line on a mail that was sent, for nobody would see it.
+        """
         self._parser = parser
         self._courier = courier
         self._counters = counters
         self._stamp = stamp
         self._requeue = requeue
+        self._tells_sent = tells_sent
 
-    @returns_deferred
-    async def send_mail(self, arguments: Arguments) -> Reply:
+    def send_mail(self, arguments: Arguments) -> Deferred[Reply]:
         """Deliver the mail, then answer what became of it.
 
         Fails with RequestInvalidError or NoRecipientError when the mail object is none, or its
         template and values don't fit together.
         """
-        request = self._parser.accept(arguments.value, arguments.grant)
-        # Now: the account that it names may be gone by the time a template was read.
-        plan = Plan(routes=self._courier.routes(request))
-        stamp = arguments.stamp or self._stamp()
+        # Coroutines stand only where most mails don't go: see Courier.deliver.
         try:
-            # Before, and not in, ``deliver``: what is queued after a failure is what was sent.
-            if request.template is not None:
-                request = await self._courier.render(request)
-            result = await self._courier.deliver(request, stamp, plan)
+            mail = self._parser.accept(arguments.value, arguments.grant)
+            # Now: the account that it names may be gone by the time a template was read.
+            plan = Plan(routes=self._courier.routes(mail))
+            job = _Job(arguments, mail, arguments.stamp or self._stamp(), plan)
+        except Exception:  # noqa: BLE001 - the Deferred fails instead
+            return fail()
+        return self._deliver(job) if mail.template is None else self._render(job)
+
+    @returns_deferred
+    async def _render(self, job: _Job) -> Reply:
+        """Deliver a mail that names a template.
+
+        Before, and not in, ``deliver``: what is queued after a failure is what was sent.
+        """
+        try:
+            mail = await self._courier.render(job.mail)
+        except Exception:  # noqa: BLE001 - it is judged there
+            return await self._not_built(Failure(), job)
+        return await self._deliver(attrs.evolve(job, mail=mail))
+
+    def _deliver(self, job: _Job) -> Deferred[Reply]:
+        delivery = self._courier.deliver(job.mail, job.stamp, job.plan)
+        return delivery.addCallbacks(self._ended, self._not_built, (job,), {}, (job,), {})
+
+    @returns_deferred
+    async def _not_built(self, failure: Failure, job: _Job) -> Reply:
+        """Answer for a mail that no server has heard of; fails with what is not about it."""
+        stamp, arguments = job.stamp, job.arguments
+        try:
+            failure.raiseException()
         except TemplatesOffError as fault:
             return error(None, str(fault), effect=Effect.NONE)
         except RequestInvalidError:
@@ -108,82 +139,89 @@ class MailService:
                 mail_id=stamp.unique,
                 peer=arguments.peer,
                 request=arguments.request,
-                domains=request_domains(request),
+                domains=request_domains(job.mail),
                 why=str(fault),
                 outcome="failed",
             )
             return error(str(fault), _FAILED, effect=Effect.NONE)
-        await count_result(self._counters, result)
-        detail = delivery_detail(stamp.unique, result)
-        told = _Told(arguments, stamp.unique, request.fail_to_delivered + 1, result)
-        if result.delivered:
-            self._tell(told, said_yes(result), "sent")
-            return success(None, "mail sent successfully", detail)
-        return await self._queue_again(told, request, stamp, detail)
 
-    async def _queue_again(
-        self, told: _Told, request: MailRequest, stamp: Stamp, detail: Mapping[str, Any]
-    ) -> Reply:
+    def _ended(self, result: DeliveryResult, job: _Job) -> Deferred[Reply]:
+        """Count a mail, and answer what became of it."""
+        counting = count_result(self._counters, result)
+        if result.delivered:
+            return counting.addCallback(self._sent, result, job)
+        return counting.addCallback(self._queue_again, result, job)
+
+    def _sent(self, _: None, result: DeliveryResult, job: _Job) -> Reply:
+        """Answer that everybody has the mail, with what is known besides where it will be shown."""
+        if self._tells_sent:
+            self._tell(job, result, said_yes(result), "sent")
+        if job.arguments.wants_detail or job.arguments.once:
+            return attrs.evolve(_SENT, detail=delivery_detail(job.stamp.unique, result))
+        return _SENT
+
+    @returns_deferred
+    async def _queue_again(self, _: None, result: DeliveryResult, job: _Job) -> Reply:
         """Put a mail that failed for now into the queue, and answer that."""
-        result = told.result
-        verdict = self._verdict(request, stamp, result)
+        stamp, detail = job.stamp, delivery_detail(job.stamp.unique, result)
+        verdict = self._verdict(job, result)
         effect = _effect_of(result)
         if self._requeue is None or not isinstance(verdict, Retry):
-            self._tell(told, with_reply(f"failed: {result.reason}", result), "failed")
+            self._tell(job, result, with_reply(f"failed: {result.reason}", result), "failed")
             return error(result.reason, _FAILED, detail, effect)
         store = self._requeue.store
         name = store.make_name(stamp.epoch_seconds, stamp.unique)
-        kept = self._courier.stored(told.arguments.value, request)
+        kept = self._courier.stored(job.arguments.value, job.mail)
         stored = {**kept, "failToDelivered": verdict.failures}
         try:
             await store.put(name, stored, verdict.state)
         except StoreError as fault:
             self._log.failure("mail {mail_id} can't be queued again", mail_id=stamp.unique)
-            self._tell(told, with_reply(f"failed: {result.reason}", result), "failed")
+            self._tell(job, result, with_reply(f"failed: {result.reason}", result), "failed")
             put = effect_of(fault)
             what = "may be queued, or not," if put is Effect.UNKNOWN else "could not be queued"
             why = f"{result.reason} (and it {what} for another attempt)"
             return error(why, _FAILED, detail, put if effect is Effect.NONE else effect)
-        self._tell_queued(told, name, verdict.state)
+        self._tell_queued(job, result, name, verdict.state)
         more = {"queueName": name, "nextAttempt": verdict.state.next_at}
         return error(result.reason, _FAILED, {**detail, **more})
 
-    def _verdict(
-        self, request: MailRequest, stamp: Stamp, result: DeliveryResult
-    ) -> Verdict | None:
+    def _verdict(self, job: _Job, result: DeliveryResult) -> Verdict | None:
         """Judge what is to become of a mail that failed; None where that is final anyway."""
-        requeue = self._requeue
+        requeue, at = self._requeue, job.stamp.epoch_seconds
         if requeue is None or not result.temporary:
             return None
-        moment = Moment(now=requeue.now(), accepted_at=stamp.epoch_seconds, jitter=requeue.jitter())
-        return after_attempt(FRESH, request.fail_to_delivered, result, requeue.policy, moment)
+        moment = Moment(now=requeue.now(), accepted_at=at, jitter=requeue.jitter())
+        return after_attempt(FRESH, job.mail.fail_to_delivered, result, requeue.policy, moment)
 
-    def _tell_queued(self, told: _Told, name: str, state: MailState) -> None:
+    def _tell_queued(self, job: _Job, result: DeliveryResult, name: str, state: MailState) -> None:
         """Write the line on a mail that is in the queue now."""
-        outcome = put_off(told.result)
+        outcome = put_off(result)
         some = "partly sent, " if outcome == "partly sent" else ""
         when = f"held: {state.held}"
         if state.next_at is not None:
             when = f"again at {told_time(state.next_at)}"
         doubt = ", ".join(state.in_doubt)
-        what = f"{some}queued as {name} for another attempt, {when}; {told.result.reason}"
-        what = with_reply(what, told.result)
+        what = f"{some}queued as {name} for another attempt, {when}; {result.reason}"
+        what = with_reply(what, result)
         if doubt:
             outcome = "held" if state.held else "in doubt"
             what += f"; in doubt, may be delivered twice: {doubt}"
         more = {} if state.next_at is None else {"next_at": state.next_at}
-        self._tell(told, what, outcome, name=name, **more)
+        self._tell(job, result, what, outcome, name=name, **more)
 
-    def _tell(self, told: _Told, what: str, outcome: str, **more: Any) -> None:
+    def _tell(
+        self, job: _Job, result: DeliveryResult, what: str, outcome: str, **more: Any
+    ) -> None:
         """Write the one line on what became of a mail."""
         self._log.emit(
             LogLevel.info if outcome == "sent" else LogLevel.warn,
             "mail {mail_id} from {peer} (request {request}) to {domains} by {server}, "
             "attempt {attempt}, {seconds:.3f} s: {what}",
-            mail_id=told.mail_id,
-            peer=told.arguments.peer,
-            request=told.arguments.request,
-            **attempt_fields(told.result, told.attempt),
+            mail_id=job.stamp.unique,
+            peer=job.arguments.peer,
+            request=job.arguments.request,
+            **attempt_fields(result, job.mail.fail_to_delivered + 1),
             outcome=outcome,
             what=what,
             **more,

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from smtpmailer.core.mime import Stamp
 from smtpmailer.core.model import DeliveryResult, MailRequest, Outcome, Route
@@ -26,7 +28,6 @@ from smtpmailer.core.retry import (
     without_attempt,
 )
 from smtpmailer.core.slots import Slot
-from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import (
     ClientError,
     NoRecipientError,
@@ -78,15 +79,30 @@ class PostmanTools:
     jitter: Callable[[], float]
 
 
-@attrs.define
 class _Claim:
     """A claimed mail, with its state as it was marked last, and why it could not be marked."""
 
-    mail: StoredMail
-    unmarked: str = ""
+    def __init__(self, mail: StoredMail) -> None:
+        self.unmarked_mail = mail
+        self.state = mail.state
+        self.unmarked = ""
 
-    def move_to(self, state: MailState) -> None:
-        self.mail = attrs.evolve(self.mail, state=state)
+    @property
+    def mail(self) -> StoredMail:
+        """The mail with that state."""
+        mail = self.unmarked_mail
+        return mail if mail.state is self.state else attrs.evolve(mail, state=self.state)
+
+    def marked(self, _: None, state: MailState) -> None:
+        """Take note that it is marked."""
+        self.unmarked = ""
+        self.state = state
+
+    def not_marked(self, failure: Failure) -> Failure:
+        """Take note that it could not be marked, if it is the store that could not."""
+        if failure.check(NoSuchMailError, StoreError):
+            self.unmarked = f"its state can't be stored: {failure.value}"
+        return failure
 
 
 class Postman:
@@ -100,9 +116,8 @@ class Postman:
         self._tools = tools
         self.traffic = traffic
 
-    @returns_deferred
     async def decide(self, mail: StoredMail) -> Settlement:
-        """Deliver a mail; fires with how its claim is to be settled, and never fails.
+        """Deliver a mail; returns how its claim is to be settled, and never fails.
 
         A fault of our own counts as a crash of the service: the mail is tried again, and after
         some times taken for the cause.
@@ -148,7 +163,9 @@ class Postman:
         if mail.fault or isinstance(mail.document, str):
             return self._corrupt(mail, mail.fault or "not decrypted")
         # Compat: the predecessor took any time; what counts is the one in the mail's name.
-        document = {key: value for key, value in mail.document.items() if key != "scheduleTime"}
+        document = mail.document
+        if "scheduleTime" in document:
+            document = {key: value for key, value in document.items() if key != "scheduleTime"}
         try:
             request = self._tools.parser.parse(document)
             routes = self._tools.courier.routes(request)
@@ -183,7 +200,6 @@ class Postman:
     async def _attempt(
         self, claim: _Claim, request: MailRequest, routes: tuple[Route, ...]
     ) -> Settlement:
-        unmarked = claim.mail
         try:
             result = await self._send(claim, request, routes)
         except ClientError as fault:
@@ -191,37 +207,32 @@ class Postman:
             return self._unsendable(claim.mail, request, str(fault))
         except StoreError as fault:
             return self._postponed(claim.mail, self._tools.now() + _FAULT_PAUSE, str(fault))
-        mail = claim.mail
+        mail = claim.unmarked_mail
         if not result.outcomes:
             # A crash came between the last attempt and its settlement: it was counted then.
             return self._settlement(
-                mail, without_attempt(mail.state, request.fail_to_delivered + 1)
+                mail, without_attempt(claim.state, request.fail_to_delivered + 1)
             )
         if result.again_in is not None:
             # A mark that was made for it means nothing: nobody has the mail.
             why = result.outcomes[0].reply
-            return self._postponed(unmarked, self._tools.now() + result.again_in, why)
+            return self._postponed(mail, self._tools.now() + result.again_in, why)
         if claim.unmarked and all(o.outcome is Outcome.TEMPORARY for o in result.outcomes):
-            return self._postponed(mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
+            return self._postponed(claim.mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
         await count_result(self._tools.counters, result)
-        verdict = self._judge(mail, request, result)
+        verdict = self._judge(claim, request, result)
         self._report(mail, routes[0], result, verdict)
         return self._settlement(mail, verdict)
 
     async def _send(
         self, claim: _Claim, request: MailRequest, routes: tuple[Route, ...]
     ) -> DeliveryResult:
-        mail = claim.mail
+        mail = claim.unmarked_mail
 
-        async def mark(recipients: tuple[str, ...]) -> None:
-            state = attrs.evolve(mail.state, in_doubt=recipients, in_doubt_since=self._tools.now())
-            try:
-                await self._run.mark(mail.name, state)
-            except (NoSuchMailError, StoreError) as error:
-                claim.unmarked = f"its state can't be stored: {error}"
-                raise
-            claim.unmarked = ""
-            claim.move_to(state)
+        def mark(recipients: tuple[str, ...]) -> Deferred[None]:
+            state = mail.state.doubting(recipients, self._tools.now())
+            marking = self._run.mark(mail.name, state)
+            return marking.addCallbacks(claim.marked, claim.not_marked, (state,))
 
         # Compat: the predecessor's names may hold an id of any length.
         unique = unique_of(mail.name)[:_LONGEST_ID]
@@ -248,16 +259,14 @@ class Postman:
             first = mail.state.attempts[0].at - mail.state.attempts[0].seconds
         return first if due < first - _STALE else due
 
-    def _judge(self, mail: StoredMail, request: MailRequest, result: DeliveryResult) -> Verdict:
+    def _judge(self, claim: _Claim, request: MailRequest, result: DeliveryResult) -> Verdict:
         moment = Moment(
             now=self._tools.now(),
-            accepted_at=self._accepted_at(mail),
+            accepted_at=self._accepted_at(claim.unmarked_mail),
             jitter=self._tools.jitter(),
         )
-        # It was no mail to die of.
-        state = attrs.evolve(mail.state, crashes=0)
         failures = request.fail_to_delivered
-        return after_attempt(state, failures, result, self._tools.policy, moment)
+        return after_attempt(claim.state, failures, result, self._tools.policy, moment)
 
     def _settlement(self, mail: StoredMail, verdict: Verdict) -> Settlement:
         now = self._tools.now()

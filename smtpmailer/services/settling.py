@@ -13,7 +13,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from smtpmailer.core.queued import Settlement
-from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import NoSuchMailError, StoreError, ThreadsStoppedError
 from smtpmailer.interfaces import IQueueRun
 from smtpmailer.services.telling import name_fields
@@ -49,7 +48,6 @@ class Settler:
         self._now = now
         self._goes_on = goes_on
 
-    @returns_deferred
     async def settle(self, name: str, settlement: Settlement) -> None:
         """Settle a claim, however often the store has to be asked; never fails.
 

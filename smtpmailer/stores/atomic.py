@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 from smtpmailer.errors import StoreError
@@ -79,8 +79,8 @@ def open_new(path: str) -> int:
     return os.open(path, flags, 0o600)
 
 
-def read_regular(path: str) -> bytes:
-    """Read a whole regular file.
+def read_regular(path: str, keep: Callable[[str, int], None] | None = None) -> bytes:
+    """Read a whole regular file; ``keep`` takes over its descriptor, which is closed otherwise.
 
     Raises StoreError when it is none (a link, a directory, a pipe) or far too large: it will
     never be readable. Raises OSError when it can't be read now.
@@ -97,10 +97,23 @@ def read_regular(path: str) -> bytes:
             raise StoreError(f"{path} is not a regular file")
         if found.st_size > MAX_FILE_BYTES:
             raise StoreError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
-        with open(handle, "rb", buffering=0, closefd=False) as file:
-            return file.read()
+        content = _read_all(handle, found.st_size)
+        if keep is not None:
+            keep(path, handle)
+            handle = -1
+        return content
     finally:
-        os.close(handle)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _read_all(handle: int, size: int) -> bytes:
+    """Read a regular file to its end, with one call when it has the size that it should."""
+    content = os.read(handle, size + 1)
+    if len(content) == size:
+        return content
+    with open(handle, "rb", buffering=0, closefd=False) as file:
+        return content + file.read()
 
 
 def sync_directory(path: str) -> None:

@@ -39,6 +39,9 @@ _MAX_BATCH: Final = 128
 #: One for each stage.
 _MOST_BATCHES: Final = 3
 
+#: So many operations that may wait begin a batch of their own while another one is under way.
+_WORTH_A_BATCH: Final = 24
+
 
 @attrs.define
 class Batch:
@@ -95,19 +98,23 @@ class _Flight:
         error, self.error = self.error, None
         self.left = [job for job in self.left if job.step(error)]
 
-    def collect(self) -> None:
-        """Take over what is to be synced now.
+    def collect(self, *, durable: bool) -> None:
+        """Take over what is to be synced now; where nothing is, have it written at least.
 
         Descriptors of our own, as another batch's step may close a file while it is synced.
         """
         files = {id(file): file for job in self.left for file in job.batch.files}
-        self.directories = {path for job in self.left for path in job.batch.directories}
+        directories = {path for job in self.left for path in job.batch.directories}
         for job in self.left:
             job.batch.files.clear()
             job.batch.directories.clear()
+        self.directories = directories if durable else set()
         try:
             for file in files.values():
-                self.files.append(os.dup(file if isinstance(file, int) else file.fileno()))
+                # A journal writes what it was told when it is asked.
+                handle = file if isinstance(file, int) else file.fileno()
+                if durable:
+                    self.files.append(os.dup(handle))
         except OSError as error:
             self.error = _not_durable(error)
 
@@ -141,13 +148,22 @@ class GroupCommit:
     What is submitted while no batch can begin forms the next one. ``gate`` keeps the batches of
     several processes apart; it is held while names change, not while a disk syncs.
     ``durable`` false leaves out every sync (QUEUE_FSYNC). ``most`` operations form a batch.
+    ``told`` is called once the results of batches have been told, with whether other batches are
+    under way; it may not fail.
     """
 
     def __init__(
-        self, threads: IThreads, gate: FileLock, *, durable: bool, most: int = _MAX_BATCH
+        self,
+        threads: IThreads,
+        gate: FileLock,
+        *,
+        durable: bool,
+        most: int = _MAX_BATCH,
+        told: Callable[[bool], None] = lambda _more: None,
     ) -> None:
         """Use these threads; at most three at a time."""
         self._threads = threads
+        self._results_told = told
         self._gate = gate
         self._durable = durable
         self._most = most
@@ -164,8 +180,11 @@ class GroupCommit:
         self._failed = 0
         self._told = 0
 
-    def submit(self, operation: Operation[_T]) -> Deferred[_T]:
+    def submit(self, operation: Operation[_T], *, patient: bool = False) -> Deferred[_T]:
         """Run an operation with the next batch.
+
+        A ``patient`` one waits until a batch that is under way has ended, unless many wait: of the
+        small ones thousands come in a second, and a batch costs more than a few of them do.
 
         Fires with its result when all it asked for is durable; fails with what it raised, or
         with StoreError when a sync failed. Cancelling it changes nothing but that: the operation
@@ -173,7 +192,8 @@ class GroupCommit:
         """
         done: Deferred[_T] = Deferred()
         self._waiting.append(_Job(operation, done))
-        self._begin()
+        if not (patient and self._running and len(self._waiting) < _WORTH_A_BATCH):
+            self._begin()
         return done
 
     def idle(self) -> Deferred[None]:
@@ -200,6 +220,7 @@ class GroupCommit:
         self._begin()
         while self._flights and self._flights[0].ended:
             self._flights.popleft().tell()
+        self._results_told(self._running > 0)
 
     def _refused(self, failure: Failure) -> None:
         self._running -= 1
@@ -267,8 +288,7 @@ class GroupCommit:
             told = self._told
             flight.step()
             self._have_told(flight)
-            if self._durable:
-                flight.collect()
+            flight.collect(durable=self._durable)
             return told
 
     def _have_told(self, flight: _Flight) -> None:

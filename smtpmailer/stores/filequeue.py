@@ -81,8 +81,10 @@ def make_file_queue(
     """
     paths = Paths(os.path.abspath(directories.waiting), os.path.abspath(directories.claimed))
     failed = os.path.abspath(directories.failed)
-    folder = QueueFolder(paths, Journal(paths.own("journal")), Disposal(threads))
-    commit = GroupCommit(threads, FileLock(paths.own("gate")), durable=durable)
+    disposal = Disposal(threads)
+    folder = QueueFolder(paths, Journal(paths.own("journal")), disposal)
+    gate = FileLock(paths.own("gate"))
+    commit = GroupCommit(threads, gate, durable=durable, told=disposal.dispose)
     graves, quarantine = Graves(failed), Graves(os.path.join(failed, "quarantine"))
     store = FileQueueStore(
         folder,

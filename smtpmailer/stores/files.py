@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -82,7 +82,7 @@ class FileQueueStore:
         self._names = WaitingNames(folder)
         self._claimed: set[str] = set()
         self._lock = FileLock(folder.paths.own("lock"))
-        self._watch = make_watch(self._names.look, self._names_lost)
+        self._watch = make_watch(self._names.tell, self._names_lost)
         self._looked_at = -math.inf
         self._rewriting = False
 
@@ -244,7 +244,7 @@ class FileQueueStore:
         self._names.hide(due)
         operation = partial(self._folder.claim, names=list(due), written_before=now - _PAUSE)
         try:
-            taken = await self._submit(operation)
+            taken = await self._submit(operation, patient=True)
         except Exception:
             for name, at in due.items():
                 self._names.show(name, at, present=True)
@@ -274,22 +274,33 @@ class FileQueueStore:
             self._watch.start(self._folder.paths.waiting)
             await self.rescan()
 
-    @returns_deferred
-    async def mark(self, name: str, state: MailState) -> None:
+    def mark(self, name: str, state: MailState) -> Deferred[None]:
         """Write a state into the journal."""
-        self._check_claimed(name)
-        await self._submit(lambda batch: self._folder.record(batch, name, state))
+        if name not in self._claimed:
+            return fail(NoSuchMailError(name))
+        return self._submit(lambda batch: self._folder.record(batch, name, state), patient=True)
+
+    def settle(self, name: str, settlement: Settlement) -> Deferred[None]:
+        """Remove, return or bury a claimed mail."""
+        if name not in self._claimed:
+            return fail(NoSuchMailError(name))
+        if not settlement.done:
+            return self._put_away(name, settlement)
+        # What becomes of most mails; so without a coroutine.
+        done = self._submit(lambda batch: self._folder.done(batch, name), patient=True)
+        return done.addCallback(lambda _: self._removed(name))
+
+    def _removed(self, name: str) -> None:
+        self._end_claim(name)
+        self._rewrite_journal()
 
     @returns_deferred
-    async def settle(self, name: str, settlement: Settlement) -> None:
-        """Remove, return or bury a claimed mail."""
-        self._check_claimed(name)
+    async def _put_away(self, name: str, settlement: Settlement) -> None:
+        """Return a mail to the queue or bury it."""
         content = None if settlement.document is None else encode(settlement.document)
         returned = False
         try:
-            if settlement.done:
-                await self._submit(lambda batch: self._folder.done(batch, name))
-            elif settlement.dead or settlement.corrupt:
+            if settlement.dead or settlement.corrupt:
                 await self._bury(name, content, settlement)
             else:
                 await self._requeue(name, content, settlement.state)
@@ -343,15 +354,9 @@ class FileQueueStore:
     def _rewritten(self, _: object) -> None:
         self._rewriting = False
 
-    def _submit(self, operation: Operation[_T]) -> Deferred[_T]:
+    def _submit(self, operation: Operation[_T], *, patient: bool = False) -> Deferred[_T]:
         """Run an operation with the next batch; fails with StoreError where it met an OSError."""
-        return self._commit.submit(operation).addBoth(self._submitted)
-
-    def _submitted(self, result: _T | Failure) -> _T | Failure:
-        self._folder.disposal.dispose()
-        if isinstance(result, Failure) and isinstance(result.value, OSError):
-            raise _store_error(result.value) from result.value
-        return result
+        return self._commit.submit(operation, patient=patient).addErrback(_with_store_error)
 
     @returns_deferred
     async def _blocking(self, work: Callable[[], _T]) -> _T:
@@ -369,14 +374,16 @@ class FileQueueStore:
             raise StoreError(f"there is a mail {name} already")
         self._names.hide([name])
 
-    def _check_claimed(self, name: str) -> None:
-        if name not in self._claimed:
-            raise NoSuchMailError(name)
-
 
 def _check(name: str) -> None:
     if not is_file_name(name):
         raise NoSuchMailError(name)
+
+
+def _with_store_error(failure: Failure) -> Failure:
+    if isinstance(failure.value, OSError):
+        raise _store_error(failure.value) from failure.value
+    return failure
 
 
 def _store_error(error: OSError) -> StoreError:

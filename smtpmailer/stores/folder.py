@@ -94,7 +94,7 @@ class QueueFolder:
     def close(self) -> None:
         """Close what is open."""
         self._reader.close()
-        self.disposal.close()
+        self.disposal.end()
         self.scratch.close()
 
     def names(self) -> list[str]:
@@ -224,7 +224,8 @@ class QueueFolder:
         mails is known to be ours. An unreadable one that was written after ``written_before``
         (Unix seconds) stays: another program may be writing it still.
         """
-        states = {name: self._absorb(name) for name in names}
+        noted = self.notes.any()
+        states = {name: self._absorb(name, noted=noted) for name in names}
         yield from self._synced(batch)
         taken: list[StoredMail] = []
         kept: dict[str, str] = {}
@@ -237,9 +238,12 @@ class QueueFolder:
                 taken += [] if mail is None else [mail]
         return Taken(tuple(taken), kept)
 
-    def _absorb(self, name: str) -> MailState:
-        """Give a mail's state and record it as claimed, with what its note says."""
-        note = self.notes.read(name)
+    def _absorb(self, name: str, *, noted: bool) -> MailState:
+        """Give a mail's state and record it as claimed, with what its note says.
+
+        ``noted`` false: nobody has a note, which was looked at after this mail was in the queue.
+        """
+        note = self.notes.read(name) if noted else None
         if note is None:
             state = self.journal.state(name)
             self.journal.record(name, state, claimed=True)
@@ -265,11 +269,12 @@ class QueueFolder:
             self.notes.remove(name)
         self._stuck.add(name)
         try:
-            mail: StoredMail | None = read_whole(target, state, written_before)
+            mail: StoredMail | None = read_whole(target, state, written_before, self.disposal.keep)
         except FileNotFoundError:
             self._forget(name)
             mail = None
         except (OSError, StoreError):
+            self.disposal.let_go(target)
             move(target, source)
             self._stuck.discard(name)
             raise
@@ -301,6 +306,7 @@ class QueueFolder:
                     return
                 self._forget(name)
                 raise NoSuchMailError(name)
+            self.disposal.let_go(self.claimed(name))
             if temporary is not None:
                 move(temporary, self.claimed(name))
             move(self.claimed(name), self.waiting(name))
@@ -316,6 +322,7 @@ class QueueFolder:
             record = self.scratch.write(batch, stack, burial.record)
             self.journal.record(name, burial.state, claimed=True)
             yield from self._synced(batch)
+            self.disposal.let_go(self.claimed(name))
             if self.is_claimed(name):
                 if temporary is not None:
                     move(temporary, self.claimed(name))

@@ -12,7 +12,8 @@ is known. The last record of a name counts.
 
 A line is written at the end of what counts, so that the rest of one which a full disk or a crash
 cut off is overwritten. Space is reserved ahead: a queue on a full disk can still record what it
-delivers, and so make room.
+delivers, and so make room. The lines for which there is space are written together when they are
+to be synced: a write by itself costs more than all else about a record.
 """
 
 from __future__ import annotations
@@ -91,18 +92,19 @@ class States:
             # Whole, but of another version. To send the mail might be to send it again.
             return MailState(held="its history can't be understood")
 
-    def _take(self, name: str, what: Any) -> None:
+    def _take(self, name: str, what: Any, raw: bytes = b"") -> None:
+        """Learn what a record says; ``raw`` is ``what`` as JSON, where that is at hand."""
         old = self._live.pop(name, None)
         if old is not None:
-            self._live_bytes -= len(_line(name, old))
+            self._live_bytes -= _length(name, old)
         self._done.discard(name)
         self._notes.pop(name, None)
         if what == _DONE:
             self._done.add(name)
         elif what is not None:
-            raw = orjson.dumps(what)
+            raw = raw or orjson.dumps(what)
             self._live[name] = raw
-            self._live_bytes += len(_line(name, raw))
+            self._live_bytes += _length(name, raw)
             if note := what.get("note"):
                 self._notes[name] = note
 
@@ -121,7 +123,9 @@ class Journal(States):
         super().__init__()
         self._path = path
         self._handle = -1
+        # Where the next line begins, and the lines before that which are not written yet.
         self._bytes = 0
+        self._unwritten: list[bytes] = []
         self._reserved = 0
         self._rewrite_at = 0
         self._distrusted = False
@@ -157,11 +161,15 @@ class Journal(States):
         self._set_limit()
 
     def fileno(self) -> int:
-        """Give the descriptor to sync after ``record``."""
+        """Give the descriptor to sync after ``record``, all that it was told written.
+
+        Raises OSError when that could not be written: then it may be lost, see ``distrust``.
+        """
+        self._write_out()
         return self._handle
 
     def record(self, name: str, state: MailState, *, claimed: bool, note: str = "") -> None:
-        """Write a mail's state; durable when ``fileno`` has been synced.
+        """Note a mail's state; durable when ``fileno`` has been asked for and synced.
 
         ``note`` is the id of the note that it comes from, empty to keep the one known. Raises
         OSError when there is no space; nothing is changed then.
@@ -174,13 +182,17 @@ class Journal(States):
         self._append(name, what)
 
     def record_done(self, name: str) -> None:
-        """Write that a mail was delivered to everybody; as ``record``."""
+        """Note that a mail was delivered to everybody; as ``record``."""
         self._append(name, _DONE)
 
     def forget(self, name: str) -> None:
-        """Write that nothing is known about a name any more, if anything was; as ``record``."""
+        """Write that nothing is known about a name any more, if anything was; as ``record``.
+
+        Written at once, as nobody waits until it is durable.
+        """
         if name in self._live or name in self._done:
             self._append(name, None)
+            self._write_out()
 
     def drop(self, name: str) -> None:
         """Leave a name out of the next rewrite, without a record now."""
@@ -230,6 +242,7 @@ class Journal(States):
         # From here on the old file has no name: what is written there is lost.
         old, self._handle = self._handle, handle
         os.close(old)
+        self._unwritten.clear()
         self._bytes = len(data)
         self._reserved = reserved
         self._set_limit()
@@ -240,6 +253,9 @@ class Journal(States):
     def close(self) -> None:
         """Close the file; nothing can be recorded then."""
         if self._handle >= 0:
+            with contextlib.suppress(OSError):
+                self._write_out()
+            self._unwritten.clear()
             os.close(self._handle)
             self._handle = -1
 
@@ -251,14 +267,28 @@ class Journal(States):
             raise StoreError("this process does not run the queue")
         if self._distrusted:
             self.rewrite()
-        line = _line(name, orjson.dumps(what))
-        if self._bytes + len(line) > self._reserved - _RESERVE_BYTES // 4:
-            end = self._bytes + len(line) + _RESERVE_BYTES
-            self._reserved = max(self._reserved, _reserve(self._handle, self._bytes, end))
-        # Should it fail half-way: the next line overwrites what was written.
-        write_all(self._handle, line, self._bytes)
-        self._bytes += len(line)
-        self._take(name, what)
+        raw = orjson.dumps(what)
+        line = _line(name, raw)
+        end = self._bytes + len(line)
+        if end > self._reserved - _RESERVE_BYTES // 4:
+            reserved = _reserve(self._handle, self._bytes, end + _RESERVE_BYTES)
+            self._reserved = max(self._reserved, reserved)
+        if end > self._reserved:
+            # There may be no space; whoever asked for it is the one to be told.
+            self._write_out()
+            # Should it fail half-way: the next line overwrites what was written.
+            write_all(self._handle, line, self._bytes)
+        else:
+            self._unwritten.append(line)
+        self._bytes = end
+        self._take(name, what, raw)
+
+    def _write_out(self) -> None:
+        if self._unwritten:
+            data = b"".join(self._unwritten)
+            # Should it fail half-way: the next try overwrites what was written.
+            write_all(self._handle, data, self._bytes - len(data))
+            self._unwritten.clear()
 
 
 class JournalReader(States):
@@ -334,6 +364,11 @@ def _read(data: bytes, take: Any) -> tuple[int, int]:
         else:
             bad += 1
     return end, damaged
+
+
+def _length(name: str, raw: bytes) -> int:
+    """Give the length of a record's line: the two, and what stands around them."""
+    return len(name) + len(raw) + 15
 
 
 def _line(name: str, raw: bytes) -> bytes:

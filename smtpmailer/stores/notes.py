@@ -62,6 +62,14 @@ class Notes:
         except (OSError, StoreError, KeyError, TypeError, ValueError):
             return None
 
+    def any(self) -> bool:
+        """Whether there may be notes at all; most queues have none."""
+        try:
+            with os.scandir(self.directory) as entries:
+                return any(True for _ in entries)
+        except OSError:
+            return True
+
     def remove(self, name: str) -> None:
         """Remove a mail's note, if it has one; one that can't be removed does no harm."""
         with contextlib.suppress(OSError):

@@ -83,11 +83,15 @@ class QueueCipher:
 
     def open_mail(self, mail: StoredMail) -> StoredMail:
         """Decrypt a stored mail; one that can't be decrypted has a fault and no document."""
-        mail = attrs.evolve(mail, state=self.open_state(mail.state))
+        # Most mails hold nothing secret: they stay as they are.
+        state = self.open_state(mail.state)
+        if state is not mail.state:
+            mail = attrs.evolve(mail, state=state)
         if mail.fault:
             return mail
         try:
-            return attrs.evolve(mail, document=self.open(mail.document))
+            document = self.open(mail.document)
+            return mail if document is mail.document else attrs.evolve(mail, document=document)
         except (CipherError, ValueError) as error:
             return attrs.evolve(mail, document="", fault=f"can't be decrypted: {error}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from smtpmailer.core.dueindex import DueIndex
 from smtpmailer.core.names import is_file_name
@@ -12,6 +13,11 @@ from smtpmailer.core.queuestate import MailState
 from smtpmailer.stores.folder import QueueFolder
 
 __all__ = ["WaitingNames", "due_of_state"]
+
+
+#: What happened to the file of a hidden name: it may have come, it went.
+_CAME: Final = 1
+_WENT: Final = 2
 
 
 class WaitingNames:
@@ -26,8 +32,8 @@ class WaitingNames:
         self._folder = folder
         self._listeners: list[Callable[[], None]] = []
         self.index = DueIndex()
-        # Each hidden name, with whether something happened to its file.
-        self._hidden: dict[str, bool] = {}
+        # Each hidden name, with what happened to its file.
+        self._hidden: dict[str, int] = {}
         # Names that changed while the directory is being read for the first time.
         self._early: set[str] | None = None
 
@@ -61,12 +67,15 @@ class WaitingNames:
     def hide(self, names: Iterable[str]) -> None:
         """Take names into hand, each once."""
         for name in names:
-            self._hidden[name] = False
+            self._hidden[name] = 0
             self.index.discard(name)
 
     def show(self, name: str, due: float | None, *, present: bool) -> None:
         """Let a name out of hand; in the queue, due at ``due`` (None: its own time), or gone."""
-        if self._hidden.pop(name, False):
+        happened = self._hidden.pop(name, 0)
+        # Ours are among these events: each mail that is claimed goes, each that is put comes. Only
+        # one that speaks against what is said here is worth a look.
+        if happened & (_WENT if present else _CAME):
             present = self._folder.waits(name)
         if present:
             self.add(name, due)
@@ -85,12 +94,23 @@ class WaitingNames:
         self._tell()
         return True
 
+    def tell(self, name: str, came: bool) -> None:  # noqa: FBT001 - as the watch calls it
+        """Hear from the watch that a file may have come, or went; look where that is news.
+
+        It tells all in order. So what is known to be gone needs no look when it went, whether it
+        has come again or not: that will be told, too. And the other way round.
+        """
+        if self._early is None and name in self._hidden:
+            self._hidden[name] |= _CAME if came else _WENT
+        elif self._early is not None or (name in self.index) != came:
+            self.look(name)
+
     def look(self, name: str) -> None:
         """Look whether a name that somebody touched is there, whatever the order of events."""
         if self._early is not None:
             self._early.add(name)
         elif name in self._hidden:
-            self._hidden[name] = True
+            self._hidden[name] = _CAME | _WENT
         elif not is_file_name(name):
             return
         elif not self._folder.waits(name):

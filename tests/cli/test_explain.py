@@ -80,7 +80,7 @@ class ExplainTests(QueueCase):
         state = MailState(next_at=NOW + 60)
         for number in range(MAX_ATTEMPTS + 2):
             said = (f"S: {number}", "x" * MAX_CHARACTERS)
-            state = state.with_attempt(attrs.evolve(once, dialogue=said))
+            state = state.attempted(attrs.evolve(once, dialogue=said), (), ())
         lines = self.explain(self.put(state)).stdout.splitlines()
         tried = f"  {local_time(NOW)}  s:587, 1.0 s: no"
         first = lines.index(tried)

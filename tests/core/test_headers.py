@@ -65,6 +65,23 @@ class UnstructuredTests(SynchronousTestCase):
             self.assertRegex(field, _WORD)
             self.assertEqual(str(parse(field)["Subject"]), text)
 
+    @_property
+    @given(
+        st.lists(st.sampled_from([" ", "=", "?", "a", "\u00fc", "\t", "x" * 35, "yy " * 12])).map(
+            "".join
+        )
+    )
+    def test_a_short_text_is_written_as_any_other(self, text: str) -> None:
+        short = headers.unstructured("Subject", text)
+        self.patch(headers, "_is_short", lambda *_: False)
+        self.assertEqual(headers.unstructured("Subject", text), short)
+
+    def test_a_text_that_fills_its_line_stays_on_it(self) -> None:
+        for text in ("x" * 67, "x y" + "x" * 64):
+            self.assertEqual(headers.unstructured("Subject", text), f"Subject: {text}\r\n")
+        folded = headers.unstructured("Subject", f"{'x' * 60} {'y' * 7}")
+        self.assertEqual(folded, f"Subject: {'x' * 60}\r\n {'y' * 7}\r\n")
+
     def test_words_have_at_most_75_characters_and_lines_76(self) -> None:
         for text in ("\u00fc" * 500, "\u4e2d" * 500, "\U0001f389" * 500, "a\u00fc " * 300):
             for line in headers.unstructured("Subject", text).split("\r\n"):

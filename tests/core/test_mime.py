@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from smtpmailer.core.mime import ENCODINGS, MessageOptions, Stamp, compose
+from smtpmailer.core.mime import ENCODINGS, Letterhead, MessageOptions, Stamp, compose
 from smtpmailer.core.model import Address, Capabilities, FilePart, LoadedFile
 from smtpmailer.errors import AddressError, MessageError, NoRecipientError
 from tests.messages import CASES, STAMP, MessageCase, differences, parse, unstuff
@@ -111,6 +111,25 @@ class HeaderTests(SynchronousTestCase):
         expected = f"<{STAMP.unique}@xn--bcher-kva.example>"
         self.assertEqual(str(message["Message-ID"]), expected)
 
+    def test_a_letterhead_stands_for_who_a_mail_is_from(self) -> None:
+        for case in CASES:
+            known = compose(
+                case.request,
+                body=case.body,
+                sender=Letterhead.of(case.sender),
+                files=case.files,
+                stamp=STAMP,
+                options=case.options,
+            )
+            mail = case.compose()
+            self.assertEqual(known.envelope, mail.envelope)
+            self.assertEqual(known.wire(UTF8), mail.wire(UTF8))
+
+    def test_a_letterhead_that_can_not_be_written_says_why(self) -> None:
+        self.assertRaises(AddressError, Letterhead.of, Address(email="nobody"))
+        bad = Address(email="a@x.org", name="a\nb")
+        self.assertRaises(MessageError, Letterhead.of, bad)
+
     def test_every_attempt_gives_the_same_bytes(self) -> None:
         case = CASES[0]
         self.assertEqual(case.compose().wire(OLD), case.compose().wire(OLD))
@@ -125,6 +144,11 @@ class HeaderTests(SynchronousTestCase):
     def test_a_mail_to_bcc_only_says_undisclosed_recipients(self) -> None:
         mail = MessageCase(name="", to=(), bcc=(Address(email="a@x.org"),)).compose()
         self.assertIn(b"\r\nTo: undisclosed-recipients:;\r\n", mail.wire(OLD))
+
+    def test_a_mail_to_cc_only_has_no_to(self) -> None:
+        mail = MessageCase(name="", to=(), cc=(Address(email="a@x.org"),)).compose()
+        self.assertNotIn(b"\r\nTo:", mail.wire(OLD))
+        self.assertIn(b"\r\nCc: a@x.org\r\n", mail.wire(OLD))
 
     def test_recipients_are_unique_over_to_cc_and_bcc(self) -> None:
         texts = ("a@X.org", "a@x.ORG", "A@x.org")

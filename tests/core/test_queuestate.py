@@ -110,9 +110,9 @@ class MailStateTests(SynchronousTestCase):
         state = FRESH
         for number in range(MAX_ATTEMPTS + 7):
             self.assertEqual((state.attempt_count, state.forgotten), (number, max(0, number - 50)))
-            state = state.with_attempt(attempt(number))
+            state = state.attempted(attempt(number), (), ())
         self.assertEqual([a.at for a in state.attempts], [0.0, *map(float, range(8, 57))])
-        again = revived(state).with_attempt(attempt(57))
+        again = revived(state).attempted(attempt(57), (), ())
         self.assertEqual((again.attempt_count, again.forgotten), (1, 8))
         self.assertEqual(state_from_json(state_to_json(again)), again)
 
@@ -126,7 +126,8 @@ class MailStateTests(SynchronousTestCase):
         state = FRESH
         for number in range(MAX_ATTEMPTS):
             said = () if number == 23 else (f"C: {number}", "S: 450 later" * 50)
-            state = state.with_attempt(attrs.evolve(attempt(number), dialogue=said))
+            said_now = attrs.evolve(attempt(number), dialogue=said)
+            state = state.attempted(said_now, (), ())
             self.assertEqual(state.attempts[-1].dialogue, said)
         kept = [each.dialogue[:1] for each in state.attempts]
         self.assertEqual(kept, [(f"C: {n}",) if n != 23 else () for n in range(MAX_ATTEMPTS)])
@@ -136,7 +137,8 @@ class MailStateTests(SynchronousTestCase):
         state = FRESH
         for number in range(30):
             said = () if number == 3 else (f"C: {number}", "x" * MAX_CHARACTERS)
-            state = state.with_attempt(attrs.evolve(attempt(number), dialogue=said))
+            said_now = attrs.evolve(attempt(number), dialogue=said)
+            state = state.attempted(said_now, (), ())
             length = sum(len(line) for each in state.attempts for line in each.dialogue)
             self.assertLessEqual(length, MAX_SAID + number * len(NOT_KEPT))
         kept = [each.dialogue[:1] for each in state.attempts]
@@ -154,7 +156,7 @@ class MailStateTests(SynchronousTestCase):
 
     def test_an_attempt_a_change_and_a_revival_end_what_a_mail_waits_for(self) -> None:
         state = MailState(waits="h:25 is out of reach")
-        for later in (state.with_attempt(attempt(1)), updated(state), revived(state)):
+        for later in (state.attempted(attempt(1), (), ()), updated(state), revived(state)):
             self.assertEqual(later.waits, "")
 
     def test_settled_recipients_are_known_by_address(self) -> None:
@@ -164,7 +166,7 @@ class MailStateTests(SynchronousTestCase):
     def test_a_revived_mail_goes_to_those_who_lack_it(self) -> None:
         has, lacks = outcome("a@b.test", Outcome.DELIVERED), outcome("c@b.test", Outcome.PERMANENT)
         dead = MailState(next_at=1.0, settled=(has, lacks), held="x", crashes=6)
-        again = revived(dead.with_attempt(attempt(1)))
+        again = revived(dead.attempted(attempt(1), (), ()))
         self.assertEqual(again, MailState(settled=(has,), attempts=(attempt(1),)))
 
     def test_a_revived_mail_keeps_who_may_have_it_already(self) -> None:
@@ -174,5 +176,31 @@ class MailStateTests(SynchronousTestCase):
         self.assertEqual(revived(dead), MailState(doubted=doubted))
 
     def test_an_updated_mail_is_due_by_its_name_and_held_no_more(self) -> None:
-        state = MailState(next_at=1.0, held="x", crashes=1).with_attempt(attempt(1))
-        self.assertEqual(updated(state), MailState(crashes=1).with_attempt(attempt(1)))
+        more: dict[str, Any] = {"attempts": (attempt(1),), "attempt_count": 1, "crashes": 1}
+        state = MailState(next_at=1.0, held="x", waits="y", **more)
+        self.assertEqual(updated(state), MailState(**more))
+
+    @settings(deadline=None, max_examples=50, derandomize=True)
+    @given(_STATE)
+    def test_a_mark_changes_nothing_but_the_doubt(self, state: MailState) -> None:
+        marked = state.doubting(("x@b.test",), 7.0)
+        self.assertEqual(marked, attrs.evolve(state, in_doubt=("x@b.test",), in_doubt_since=7.0))
+
+    @settings(deadline=None, max_examples=50, derandomize=True)
+    @given(_STATE, _OUTCOMES, st.lists(_TEXT, max_size=2).map(tuple))
+    def test_an_attempt_changes_nothing_but_what_it_came_to(
+        self, state: MailState, settled: tuple[RecipientOutcome, ...], doubt: tuple[str, ...]
+    ) -> None:
+        expected = attrs.evolve(
+            state,
+            next_at=None,
+            attempts=(*state.attempts, attempt(8)),
+            attempt_count=state.attempt_count + 1,
+            settled=(*state.settled, *settled),
+            in_doubt=doubt,
+            in_doubt_since=8.0 if doubt else 0.0,
+            doubted=tuple(dict.fromkeys((*state.doubted, *doubt))),
+            waits="",
+            crashes=0,
+        )
+        self.assertEqual(state.attempted(attempt(8), settled, doubt), expected)

@@ -35,6 +35,12 @@ class RouteForTests(SynchronousTestCase):
     def test_a_mail_without_fields_takes_the_configured_route(self) -> None:
         self.assertEqual(routed(), DEFAULT)
 
+    def test_a_mail_has_a_server_of_its_own_with_any_field(self) -> None:
+        self.assertFalse(MailRequest(subject="s").has_own_server)
+        self.assertFalse(MailRequest(subject="s", smtp=SmtpOverrides()).has_own_server)
+        for field in ({"port": 25}, {"password": ""}, {"encryption": Encryption.TLS}):
+            self.assertTrue(MailRequest(subject="s", smtp=SmtpOverrides(**field)).has_own_server)
+
     def test_a_route_is_foreign_when_a_mail_names_another_than_the_configured_one(self) -> None:
         self.assertFalse(routed().foreign)
         self.assertFalse(routed(timeout=7, port=DEFAULT.port, user="user").foreign)

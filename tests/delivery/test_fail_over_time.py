@@ -62,7 +62,7 @@ class FailOverTimeTests(SynchronousTestCase):
 
     def test_all_servers_together_have_one_limit(self) -> None:
         stamp = Stamp(unique="a1", epoch_seconds=1_700_000_000)
-        delivering = Deferred.fromCoroutine(self.courier(5).deliver(_REQUEST, stamp))
+        delivering = self.courier(5).deliver(_REQUEST, stamp)
         for _ in range(59):
             self.network.advance(10)
         self.assertNoResult(delivering)

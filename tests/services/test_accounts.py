@@ -163,7 +163,7 @@ class FailOverTests(SynchronousTestCase):
         self.server.script = list(script)
         to = (Address(email=_USER),)
         request = MailRequest(to=to, subject="s", body="b", from_email="a@shop.test")
-        return self.successResultOf(Deferred.fromCoroutine(self.courier.deliver(request, STAMP)))
+        return self.successResultOf(self.courier.deliver(request, STAMP))
 
     def hosts(self) -> list[str]:
         return [route.host for _, route in self.server.sent]
@@ -266,7 +266,7 @@ class QueuedTests(PostmanCase):
         for _ in range(3):
             self.put(account="shop")
         for claimed in self.successResultOf(self.store.claim(self.now(), 3)):
-            self.carrier.decide(claimed)
+            Deferred.fromCoroutine(self.carrier.decide(claimed))
         self.assertEqual(set(self.hosts()), {"shop.test"})
         self.server.release()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -44,9 +44,7 @@ class CourierTests(SynchronousTestCase):
         return MailRequest(**(values | fields))
 
     def deliver(self, courier: Courier | None = None, **fields: Any) -> DeliveryResult:
-        done = Deferred.fromCoroutine(
-            (courier or self.courier()).deliver(self.request(**fields), STAMP)
-        )
+        done = (courier or self.courier()).deliver(self.request(**fields), STAMP)
         return self.successResultOf(done)
 
     def refused(self, kind: type[Exception], courier: Courier | None = None, **fields: Any) -> str:
@@ -86,6 +84,30 @@ class CourierTests(SynchronousTestCase):
         self.deliver(from_email="me@example.net", from_name="Me")
         self.assertEqual(self.sender.sent[0][0].envelope.sender, "me@example.net")
         self.assertIn(b"From: Me <me@example.net>\r\n", self.wire())
+
+    def test_a_mails_own_name_goes_with_the_address_of_the_settings_and_the_reverse(self) -> None:
+        self.deliver(from_name="Me")
+        self.assertIn(b"From: Me <service@example.org>\r\n", self.wire())
+        self.sender.sent.clear()
+        self.deliver(from_email="me@example.net")
+        self.assertIn(b"From: The Service <me@example.net>\r\n", self.wire())
+        self.assertEqual(self.sender.sent[0][0].envelope.sender, "me@example.net")
+
+    def test_settings_that_can_not_be_written_are_told_each_mail_that_needs_them(self) -> None:
+        courier = self.courier(from_name="a\nb")
+        for _ in range(2):
+            self.assertIn("display name", self.refused(MessageError, courier))
+        self.deliver(courier, from_name="Me")
+        self.assertIn(b"From: Me <service@example.org>\r\n", self.wire())
+
+    def test_who_cancels_a_delivery_cancels_that_of_the_sender(self) -> None:
+        given_up: list[Deferred[DeliveryResult]] = []
+        sending: Deferred[DeliveryResult] = Deferred(given_up.append)
+        self.patch(self.sender, "send", lambda *_: sending)
+        delivery = self.courier().deliver(self.request(), STAMP)
+        delivery.cancel()
+        self.assertEqual(given_up, [sending])
+        self.failureResultOf(delivery, CancelledError)
 
     def test_an_empty_name_of_a_mail_is_no_name(self) -> None:
         self.deliver(from_name="")

@@ -69,7 +69,7 @@ class CourierRoomTests(SynchronousTestCase):
     def deliver(self, to: str = "user@example.org", path: str = "a") -> Deferred[DeliveryResult]:
         parts = (FilePart(path=path, name="a.bin"),) if path else ()
         request = MailRequest(to=(Address(email=to),), subject="s", body="b", attachments=parts)
-        return Deferred.fromCoroutine(self.courier.deliver(request, STAMP))
+        return self.courier.deliver(request, STAMP)
 
     def test_mails_wait_with_their_files_unread_until_others_are_sent(self) -> None:
         results = [self.deliver() for _ in range(5)]

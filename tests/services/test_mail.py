@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -80,8 +82,9 @@ class SendMailTests(SynchronousTestCase):
         self.assertTrue(reply.detail["temporary"])
 
     def test_the_detail_tells_all_that_is_known(self) -> None:
+        arguments = attrs.evolve(self.arguments(), wants_detail=True)
         self.assertEqual(
-            self.send().detail,
+            self.successResultOf(self.service.send_mail(arguments)).detail,
             {
                 "mailId": "mail-1",
                 "temporary": False,
@@ -99,6 +102,23 @@ class SendMailTests(SynchronousTestCase):
             },
         )
 
+    def test_the_detail_of_a_mail_that_was_sent_is_made_where_it_may_be_shown_only(self) -> None:
+        for changes, made in (({}, False), ({"wants_detail": True}, True), ({"once": "k"}, True)):
+            arguments = attrs.evolve(self.arguments(), **changes)
+            reply = self.successResultOf(self.service.send_mail(arguments))
+            self.assertEqual((reply.status, reply.detail is not None), ("success", made))
+
+    def test_a_line_on_a_mail_that_was_sent_is_written_where_somebody_sees_it_only(self) -> None:
+        courier = Courier(
+            DEFAULTS, attachments=Files(), sender=self.sender, threads=WatchedThreads()
+        )
+        self.service = MailService(PARSER, courier, self.counters, lambda: STAMP, tells_sent=False)
+        with capturedLogs() as events:
+            self.send()
+            self.sender.result = result_of(Outcome.PERMANENT, "user@example.org", reason="r")
+            self.send()
+        self.assertEqual([event["outcome"] for event in events], ["failed"])
+
     def test_a_counter_that_fails_changes_nothing(self) -> None:
         self.counters.broken = True
         self.assertEqual(self.send().status, "success")
@@ -106,6 +126,23 @@ class SendMailTests(SynchronousTestCase):
         self.assertEqual(self.send().data, "r")
         self.assertEqual(self.send(attachments=[["missing"]]).message, "failed to send mail")
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 3)
+
+    def test_a_counter_that_breaks_at_once_changes_nothing_either(self) -> None:
+        def add_sent() -> None:
+            raise OSError("away")
+
+        self.counters = Counters()
+        self.patch(Counters, "add_sent", lambda _: add_sent())
+        self.assertEqual(self.send().status, "success")
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_the_answer_waits_for_the_counter(self) -> None:
+        counting: Deferred[None] = Deferred()
+        self.patch(Counters, "add_sent", lambda _: counting)
+        answer = self.service.send_mail(self.arguments())
+        self.assertNoResult(answer)
+        counting.callback(None)
+        self.assertEqual(self.successResultOf(answer).status, "success")
 
     def test_a_file_that_can_not_be_attached_fails_before_any_connection(self) -> None:
         with capturedLogs() as events:

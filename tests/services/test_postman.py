@@ -34,7 +34,8 @@ class PostmanCase(QueueCase):
         return self.settle(self.claim(), carrier)
 
     def settle(self, claimed: StoredMail, carrier: Postman | None = None) -> Settlement:
-        settlement = self.successResultOf((carrier or self.carrier).decide(claimed))
+        deciding = (carrier or self.carrier).decide(claimed)
+        settlement: Settlement = self.successResultOf(deciding)
         self.successResultOf(self.store.settle(claimed.name, settlement))
         return settlement
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from smtpmailer.core.model import NOT_REACHED, DeliveryResult, Outcome, RecipientOutcome
 from smtpmailer.core.retry import RetryPolicy
 from tests.services.queueing import NOW, mail
@@ -41,7 +43,7 @@ class OutOfReachTests(PostmanCase):
         self.clock.advance(10)
         self.server.script = ["stuck"]
         first, second = self.successResultOf(self.store.claim(self.now(), 10))
-        probe = self.carrier.decide(first)
+        probe = Deferred.fromCoroutine(self.carrier.decide(first))
         self.assertEqual(self.settle(second).state.next_at, NOW + 20)
         self.server.release()
         self.assertTrue(self.successResultOf(probe).done)

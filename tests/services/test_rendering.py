@@ -105,7 +105,8 @@ class TemplateCase(QueueCase):
         """Deliver the one mail that waits."""
         self.own()
         self.clock.advance(60)
-        return self.successResultOf(self.postman().decide(self.claim()))
+        settlement: Settlement = self.successResultOf(self.postman().decide(self.claim()))
+        return settlement
 
     def bodies(self) -> list[str]:
         """Give the texts that were sent."""

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from smtpmailer.core.model import Outcome, RecipientOutcome
 from smtpmailer.core.names import make_file_name
-from smtpmailer.core.queuestate import Attempt, MailState
+from smtpmailer.core.queuestate import FRESH, Attempt, MailState
 from smtpmailer.interfaces import IThreads
 from smtpmailer.stores.filequeue import FileQueue, QueueDirectories, make_file_queue
 from smtpmailer.threads import InlineThreads
@@ -31,11 +31,16 @@ NOW = 1_700_000_000.0
 class HandWatch:
     """A watch that tells what the test says; ``working`` false makes it unable to."""
 
-    def __init__(self, changed: Callable[[str], None], lost: Callable[[], None]) -> None:
-        self.changed = changed
+    def __init__(self, tell: Callable[[str, bool], None], lost: Callable[[], None]) -> None:
+        self.tell = tell
         self.lost = lost
         self.working = True
         self.watching = False
+
+    def changed(self, name: str) -> None:
+        """Tell that a file went and that one may have come, so that it is looked for."""
+        self.tell(name, False)
+        self.tell(name, True)
 
     def start(self, path: str) -> bool:
         del path
@@ -97,8 +102,8 @@ class Place:
         """Put a queue together, as a process of its own would."""
         watches: list[HandWatch] = []
 
-        def make_watch(changed: Callable[[str], None], lost: Callable[[], None]) -> HandWatch:
-            watches.append(HandWatch(changed, lost))
+        def make_watch(tell: Callable[[str, bool], None], lost: Callable[[], None]) -> HandWatch:
+            watches.append(HandWatch(tell, lost))
             watches[0].working = working
             return watches[0]
 
@@ -148,5 +153,5 @@ def tried_state(next_at: float | None = None, **more: Any) -> MailState:
         reason="SMTP Error: 450 later",
         outcomes=(outcome("a@example.test"), outcome("b@example.test", Outcome.TEMPORARY)),
     )
-    state = MailState(next_at=next_at, settled=(outcome("a@example.test"),), **more)
-    return state.with_attempt(attempt)
+    state = FRESH.attempted(attempt, (outcome("a@example.test"),), ())
+    return attrs.evolve(state, next_at=next_at, **more)

@@ -83,6 +83,27 @@ class MakeAndReadTests(DirectoryCase):
             self.assertRaises(StoreError, atomic.read_regular, self.path(name))
         self.assertRaises(FileNotFoundError, atomic.read_regular, self.path("none"))
 
+    def test_a_file_that_grows_or_shrinks_meanwhile_is_read_to_its_end(self) -> None:
+        path = self.path("a", b"content")
+        real = os.fstat
+        for size in (0, 3, 7, 9):
+            found = list(real(0))
+            found[stat.ST_MODE], found[stat.ST_SIZE] = stat.S_IFREG, size
+            with mock.patch("os.fstat", return_value=os.stat_result(found)):
+                self.assertEqual(atomic.read_regular(path), b"content", size)
+
+    def test_who_keeps_the_descriptor_has_it_open_unless_nothing_was_read(self) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        kept: list[tuple[str, int]] = []
+        path = self.path("a", b"content")
+        atomic.read_regular(path, lambda *each: kept.append(each))
+        self.assertEqual((kept[0][0], os.pread(kept[0][1], 9, 0)), (path, b"content"))
+        os.close(kept[0][1])
+        (self.root / "directory").mkdir()
+        with self.assertRaises(StoreError):
+            atomic.read_regular(self.path("directory"), lambda *each: kept.append(each))
+        self.assertEqual((len(kept), len(os.listdir("/proc/self/fd"))), (1, before))
+
     def test_a_file_far_too_large_is_not_read(self) -> None:
         with open(self.path("a"), "wb") as file:
             file.truncate(atomic.MAX_FILE_BYTES + 1)

@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.errors import StoreError, ThreadsStoppedError
@@ -43,7 +44,7 @@ class GroupCommitTests(SynchronousTestCase):
         if names:
             self.events.append(f"sync {' '.join(names)}")
 
-    def write(self, name: int, *, fail: str = "") -> Deferred[int]:
+    def write(self, name: int, *, fail: str = "", patient: bool = False) -> Deferred[int]:
         """Submit an operation that writes file ``name``; ``fail`` says at which step it fails."""
 
         def steps(batch: Batch) -> Generator[None, None, int]:
@@ -61,7 +62,7 @@ class GroupCommitTests(SynchronousTestCase):
                     raise
             return name
 
-        return self.commit.submit(steps)
+        return self.commit.submit(steps, patient=patient)
 
     def step(self, what: str, fail: str) -> None:
         self.events.append(what)
@@ -206,6 +207,75 @@ class GroupCommitTests(SynchronousTestCase):
         self.threads.go()
         self.successResultOf(result)
         self.assertEqual(self.events, ["write 1000", "name 1000", "end 1000"])
+
+    def test_without_durability_all_is_written(self) -> None:
+        """A journal writes what it was told when its descriptor is asked for."""
+
+        class Journal:
+            def fileno(_self) -> int:  # noqa: N805 - the test is self
+                self.events.append("write")
+                if broken:
+                    raise BROKEN
+                return 0
+
+        def steps(batch: Batch) -> Generator[None, None, None]:
+            batch.files.append(Journal())
+            yield
+            self.events.append("go on")
+
+        for durable in (True, False):
+            self.commit = GroupCommit(self.threads, self.gate, durable=durable)
+            for broken in (False, True):
+                self.events.clear()
+                result = self.commit.submit(steps)
+                self.threads.go()
+                self.assertEqual([e for e in self.events if "sync" not in e][:1], ["write"])
+                self.assertEqual("go on" in self.events, not broken)
+                self.assertEqual(isinstance(result.result, Failure), broken)
+                if broken:
+                    self.failureResultOf(result, StoreError)
+
+    def test_patient_operations_wait_for_the_batch_under_way_unless_many_do(self) -> None:
+        for first in (True, False):
+            self.write(1000, patient=first)
+            self.assertEqual(len(self.threads._work), 1, "nothing was under way")
+            work, done = self.threads._work.pop()
+            work()
+            few = [self.write(n, patient=True) for n in range(2000, 2023)]
+            self.assertEqual(len(self.threads._work), 0)
+            done.callback(None)
+            self.assertEqual(len(self.threads._work), 1)
+            self.threads.go()
+            for result in few:
+                self.successResultOf(result)
+
+    def test_an_impatient_operation_takes_the_patient_ones_along(self) -> None:
+        for number, patient in ((23, False), (24, True)):
+            self.write(1000)
+            work, done = self.threads._work.pop()
+            work()
+            results = [self.write(n, patient=True) for n in range(2000, 2000 + number - 1)]
+            self.assertEqual(len(self.threads._work), 0)
+            results.append(self.write(3000, patient=patient))
+            self.assertEqual(len(self.threads._work), 1)
+            self.threads.go()
+            done.callback(None)
+            for result in results:
+                self.successResultOf(result)
+
+    def test_it_says_when_results_were_told_and_whether_more_is_under_way(self) -> None:
+        told: list[Any] = []
+        self.commit = GroupCommit(self.threads, self.gate, durable=True, told=told.append)
+        first = self.write(1000).addCallback(told.append)
+        (work, done) = self.threads._work.pop()
+        work()
+        second = self.write(2000).addCallback(told.append)
+        self.assertEqual(told, [])
+        done.callback(None)
+        self.threads.go()
+        self.assertEqual(told, [1000, True, 2000, False])
+        for result in (first, second):
+            self.successResultOf(result)
 
     def test_threads_that_have_stopped_fail_every_operation(self) -> None:
         threads = InlineThreads()

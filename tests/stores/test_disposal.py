@@ -40,13 +40,84 @@ class DisposalTests(SynchronousTestCase):
         self.assertEqual(open_files(), self.before + 5)
         self.disposal.dispose()
         self.disposal.dispose()
-        self.assertEqual(len(self.threads._work), 3)
+        self.assertEqual(len(self.threads._work), 1)
         self.threads.go()
         self.assertEqual(open_files(), self.before)
         self.remove(1)
         self.disposal.dispose()
         self.threads.go()
         self.assertEqual(open_files(), self.before)
+
+    def test_many_are_closed_by_several_threads(self) -> None:
+        self.remove(110)
+        self.disposal.dispose()
+        self.disposal.dispose()
+        self.assertEqual(len(self.threads._work), 3)
+        self.threads.go()
+        self.assertEqual(open_files(), self.before)
+
+    def test_a_few_wait_for_more_while_more_come(self) -> None:
+        self.remove(31)
+        self.disposal.dispose(True)
+        self.assertEqual(len(self.threads._work), 0)
+        self.remove(1)
+        self.disposal.dispose(True)
+        self.assertEqual(len(self.threads._work), 1)
+        self.threads.go()
+        self.assertEqual(open_files(), self.before)
+
+    def test_no_descriptor_between_those_of_removed_files_is_closed(self) -> None:
+        others = []
+        for _ in range(5):
+            self.remove(2)
+            others.append(os.open(self.root, os.O_RDONLY))
+        with mock.patch("os.closerange", wraps=os.closerange) as closerange:
+            self.disposal.close()
+        self.assertLess(closerange.call_count, 10)
+        self.assertEqual(open_files(), self.before + 5)
+        for other in others:
+            os.close(other)
+
+    def keep(self, name: str) -> str:
+        """Leave the descriptor of a new file."""
+        path = self.root / name
+        path.write_bytes(b"x")
+        self.disposal.keep(str(path), os.open(path, os.O_RDONLY))
+        return str(path)
+
+    def test_a_file_whose_descriptor_is_kept_is_not_opened_again(self) -> None:
+        path = self.keep("a")
+        with mock.patch("os.open", side_effect=AssertionError("opened")):
+            self.assertTrue(self.disposal.unlink(path))
+        self.assertEqual(open_files(), self.before + 1)
+        self.disposal.close()
+        self.assertEqual(open_files(), self.before)
+
+    def test_what_is_kept_goes_with_its_path(self) -> None:
+        path = self.keep("a")
+        self.disposal.keep(path, os.open(path, os.O_RDONLY))
+        self.assertEqual(open_files(), self.before + 1)
+        self.disposal.let_go(path)
+        self.disposal.let_go(path)
+        self.assertEqual(open_files(), self.before)
+        self.keep("b")
+        self.remove(1)
+        self.disposal.end()
+        self.assertEqual(open_files(), self.before)
+
+    def test_a_kept_file_that_is_gone_was_not_there(self) -> None:
+        path = self.keep("a")
+        os.unlink(path)
+        self.assertFalse(self.disposal.unlink(path))
+        self.disposal.close()
+        self.assertEqual(open_files(), self.before)
+
+    def test_what_is_kept_is_limited(self) -> None:
+        with mock.patch.object(module, "_MAX_KEPT", 2):
+            for name in "abc":
+                self.keep(name)
+        self.assertEqual(open_files(), self.before + 2)
+        self.disposal.end()
 
     def test_descriptors_are_limited(self) -> None:
         with mock.patch.object(module, "_MAX_OPEN", 3):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 from typing import Any
 from unittest import mock
@@ -110,6 +112,84 @@ class ForeignTests(FileCase):
         watch.changed(ONE)
         self.assertEqual(self.names(queue), [])
 
+    def test_our_own_doing_costs_no_look(self) -> None:
+        """Each mail that is put comes, each that is claimed goes: told at once, or later."""
+        queue, watch = self.process()
+        self.run_queue(queue)
+        with mock.patch("os.path.lexists", side_effect=AssertionError("looked")):
+            for later in (False, True):
+                names = queue.store._names
+                names.hide([ONE])
+                if not later:
+                    watch.tell(ONE, True)
+                names.show(ONE, None, present=True)
+                if later:
+                    watch.tell(ONE, True)
+                self.assertEqual(self.names(queue), [ONE])
+                names.hide([ONE])
+                if not later:
+                    watch.tell(ONE, False)
+                names.show(ONE, None, present=False)
+                if later:
+                    watch.tell(ONE, False)
+                self.assertEqual(self.names(queue), [])
+
+    def test_whatever_happens_to_a_mail_in_hand_the_directory_counts(self) -> None:
+        """Its file goes and comes, in any order, told at any time, and we say what we will."""
+        queue, watch = self.process()
+        names = queue.store._names
+        orders: tuple[list[bool], ...]
+        orders = [], [False], [True], [False, True], [True, False], [True, False, True]
+        for happened in orders:
+            for present, untold in itertools.product((True, False), range(len(happened) + 1)):
+                lies = happened[-1] if happened else present
+                names.hide([ONE])
+                (self.place.waiting / ONE).unlink(missing_ok=True)
+                if lies:
+                    self.foreign(ONE)
+                for came in happened[: len(happened) - untold]:
+                    watch.tell(ONE, came)
+                names.show(ONE, None, present=present)
+                for came in happened[len(happened) - untold :]:
+                    watch.tell(ONE, came)
+                self.assertEqual(ONE in names, lies, (happened, present, untold))
+                queue.store.look(ONE)
+                names.index.discard(ONE)
+
+    def test_the_file_of_a_mail_that_is_not_claimed_after_all_is_closed(self) -> None:
+        queue, watch = self.process()
+        self.run_queue(queue)
+        self.foreign(ONE, b'{"sub')
+        watch.changed(ONE)
+        before = len(os.listdir("/proc/self/fd"))
+        self.assertEqual(self.claimed(queue, NOW), [])
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+    def test_a_mail_in_hand_that_was_looked_for_is_looked_for_afterwards(self) -> None:
+        queue, _ = self.process()
+        names = queue.store._names
+        for present, lies in itertools.product((True, False), repeat=2):
+            names.hide([ONE])
+            queue.store.look(ONE)
+            if lies:
+                self.foreign(ONE)
+            names.show(ONE, None, present=present)
+            self.assertEqual(ONE in names, lies, present)
+            names.index.discard(ONE)
+            (self.place.waiting / ONE).unlink(missing_ok=True)
+
+    def test_the_file_of_a_mail_in_hand_stays_open_until_it_is_settled(self) -> None:
+        """It is opened once; what is returned or buried is somebody else's from then on."""
+        queue, _ = self.process()
+        self.run_queue(queue)
+        for what in ({"done": True}, {"dead": "no"}, {"state": tried_state(next_at=math.inf)}):
+            before = len(os.listdir("/proc/self/fd"))
+            self.put(queue)
+            self.claimed(queue)
+            self.assertEqual(len(os.listdir("/proc/self/fd")), before + 1)
+            self.settle(queue, ONE, **what)
+            self.assertEqual(len(os.listdir("/proc/self/fd")), before, what)
+
     def test_files_that_come_while_the_directory_is_read_are_found(self) -> None:
         threads = HeldThreads()
         queue, watch = self.process(threads)
@@ -118,8 +198,8 @@ class ForeignTests(FileCase):
             threads._work.pop(0)[1].callback(None)
             queue.store._prepare()
             self.foreign(ONE)
-            watch.changed(ONE)
-            watch.changed(TWO)
+            watch.tell(ONE, True)
+            watch.tell(TWO, False)
             threads.go()
         self.successResultOf(started)
         self.assertEqual(self.names(queue), [ONE])

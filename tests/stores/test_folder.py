@@ -139,6 +139,26 @@ class StoppedTests(FolderCase):
         self.assertEqual(self.where(), {ONE: ["waiting"]})
 
 
+class NotedTests(FolderCase):
+    """Notes beside new mails, of which most queues have none."""
+
+    def test_they_are_looked_for_only_where_there_are_any(self) -> None:
+        with mock.patch.object(self.folder.notes, "read", wraps=self.folder.notes.read) as read:
+            self.put(ONE)
+            self.put(TWO)
+            self.assertEqual(len(self.claim(ONE, TWO).mails), 2)
+            self.assertEqual(read.call_count, 0)
+            self.put(THREE, tried_state())
+            (mail,) = self.claim(THREE).mails
+            self.assertEqual((mail.state, read.call_count > 0), (tried_state(), True))
+
+    def test_where_that_can_t_be_told_they_are_looked_for(self) -> None:
+        self.put(ONE, tried_state())
+        with mock.patch("os.scandir", side_effect=OSError(24, "too many")):
+            (mail,) = self.claim(ONE).mails
+        self.assertEqual(mail.state, tried_state())
+
+
 class VisibleTests(FolderCase):
     """What others see in the directories."""
 

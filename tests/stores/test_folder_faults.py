@@ -253,6 +253,7 @@ class RecoveryTests(FolderCase):
         self.put(ONE)
         self.put(TWO)
         self.claim(ONE, TWO)
+        self.folder.journal.close()
         journal = self.place.ours / "journal"
         data = bytearray(journal.read_bytes())
         data[20] ^= 1

@@ -26,14 +26,87 @@ class JournalTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.path = Path(make_place(self).root, "journal")
+        self.journals: list[Journal] = []
         self.journal = self.opened()
 
     def opened(self) -> Journal:
-        """Open the file as a new process would."""
-        journal = Journal(str(self.path))
-        journal.open()
-        self.addCleanup(journal.close)
-        return journal
+        """Open the file as a new process would, once what the others were told is written."""
+        for journal in self.journals:
+            if journal.is_open:
+                journal.fileno()
+        self.journals.append(Journal(str(self.path)))
+        self.journals[-1].open()
+        self.addCleanup(self.journals[-1].close)
+        return self.journals[-1]
+
+    def written(self) -> bytes:
+        """Give what is in the file when the journal is about to be synced."""
+        self.journal.fileno()
+        return self.path.read_bytes()
+
+    def test_lines_are_written_together_when_they_are_to_be_synced(self) -> None:
+        with mock.patch("os.pwrite", wraps=os.pwrite) as pwrite:
+            for name in (ONE, TWO):
+                self.journal.record(name, tried_state(), claimed=True)
+            self.journal.record_done(THREE)
+            self.assertEqual((pwrite.call_count, self.path.stat().st_size), (0, 0))
+            self.journal.fileno()
+            self.journal.fileno()
+            self.assertEqual(pwrite.call_count, 1)
+        self.assertEqual(len(self.path.read_bytes().splitlines()), 3)
+
+    def test_what_nobody_waits_for_is_written_at_once_and_in_order(self) -> None:
+        self.journal.record(ONE, tried_state(), claimed=True)
+        self.journal.record(TWO, FRESH, claimed=True)
+        self.journal.forget(ONE)
+        self.assertEqual(len(self.path.read_bytes().splitlines()), 3)
+        self.assertEqual(list(self.opened()), [TWO])
+
+    def test_where_the_reserved_space_ends_the_order_stays(self) -> None:
+        """Lines that were not written yet come before the one for which there may be no space."""
+        real = module._fallocate
+
+        def scarce(handle: int, mode: int, start: Any, length: Any) -> int:
+            return -1 if start.value or length.value > 20_000 else real(handle, mode, start, length)
+
+        self.patch(module, "_fallocate", scarce)
+        self.journal.rewrite()
+        names = [name_at(number) for number in range(200)]
+        for name in names:
+            self.journal.record(name, tried_state(), claimed=True)
+        again = self.opened()
+        self.assertEqual((list(again), again.damaged), (names, 0))
+
+    def test_what_is_not_written_is_when_it_is_closed(self) -> None:
+        self.journal.record(ONE, tried_state(), claimed=True)
+        self.journal.close()
+        self.assertEqual(list(self.opened()), [ONE])
+        with mock.patch("os.pwrite", side_effect=FULL):
+            self.journals[-1].record(TWO, FRESH, claimed=True)
+            self.journals[-1].close()
+        self.assertFalse(self.journals[-1].is_open)
+        self.journals[-1].open()
+        self.journals[-1].record(THREE, FRESH, claimed=True)
+        self.assertEqual(sorted(self.opened()), [ONE, THREE])
+
+    def test_what_could_not_be_written_is_not_lost(self) -> None:
+        """It is written with the next try, or into the file that is begun instead."""
+        for distrust in (False, True):
+            self.setUp()
+            self.journal.record(ONE, tried_state(), claimed=True)
+            self.written()
+            self.journal.record(TWO, tried_state(), claimed=True)
+            with mock.patch("os.pwrite", side_effect=FULL), self.assertRaises(OSError):
+                self.journal.fileno()
+            if distrust:
+                self.journal.distrust()
+            self.journal.record(THREE, tried_state(), claimed=True)
+            again = self.opened()
+            self.assertEqual((sorted(again), again.damaged), ([ONE, TWO, THREE], 0))
+
+    def test_a_line_s_length_is_known(self) -> None:
+        for raw in (b"null", b'"done"', b'{"claimed":true}'):
+            self.assertEqual(module._length(ONE, raw), len(module._line(ONE, raw)))
 
     def test_the_last_record_of_a_name_counts(self) -> None:
         self.journal.record(ONE, tried_state(), claimed=True)
@@ -52,7 +125,7 @@ class JournalTests(SynchronousTestCase):
     def test_forget_takes_states_and_done_away(self) -> None:
         self.journal.record(ONE, tried_state(), claimed=True, note="x")
         self.journal.record_done(TWO)
-        size = self.path.stat().st_size
+        size = len(self.written())
         self.journal.forget(THREE)
         self.assertEqual(self.path.stat().st_size, size)
         self.journal.forget(ONE)
@@ -70,9 +143,9 @@ class JournalTests(SynchronousTestCase):
 
     def test_a_torn_last_line_is_overwritten_at_every_length(self) -> None:
         self.journal.record(ONE, tried_state(), claimed=True)
-        whole = self.path.read_bytes()
+        whole = self.written()
         self.journal.record(TWO, tried_state(), claimed=True)
-        both = self.path.read_bytes()
+        both = self.written()
         for size in range(len(whole), len(both)):
             self.path.write_bytes(both[:size])
             again = self.opened()
@@ -84,7 +157,7 @@ class JournalTests(SynchronousTestCase):
     def test_a_damaged_line_costs_only_itself_and_is_counted(self) -> None:
         for name in (ONE, TWO, THREE):
             self.journal.record(name, tried_state(), claimed=True)
-        lines = self.path.read_bytes().splitlines(keepends=True)
+        lines = self.written().splitlines(keepends=True)
         for place in (0, 9, 60, len(lines[1]) - 2):
             damaged = bytearray(lines[1])
             damaged[place] ^= 1
@@ -98,6 +171,9 @@ class JournalTests(SynchronousTestCase):
         self.assertNotEqual(self.opened().state(ONE).held, "")
 
     def test_a_full_disk_in_the_middle_of_a_line_changes_nothing(self) -> None:
+        """Where no space could be reserved, who asks for it is told."""
+        self.patch(module, "_fallocate", lambda *_: -1)
+        self.journal.rewrite()
         self.journal.record(ONE, tried_state(), claimed=True)
         real = os.pwrite
 
@@ -115,6 +191,7 @@ class JournalTests(SynchronousTestCase):
 
     def test_space_is_reserved_ahead(self) -> None:
         self.journal.record(ONE, FRESH, claimed=True)
+        self.written()
         found = self.path.stat()
         self.assertLess(found.st_size, 200)
         self.assertGreater(found.st_blocks * 512, 1024 * 1024)
@@ -157,7 +234,7 @@ class JournalTests(SynchronousTestCase):
             self.journal.open()
             while not self.journal.wants_rewrite():
                 self.journal.record(ONE, FRESH, claimed=True)
-            self.assertGreater(self.path.stat().st_size, 5000)
+            self.assertGreater(len(self.written()), 5000)
             self.journal.rewrite()
             self.assertFalse(self.journal.wants_rewrite())
             for number in range(200):
@@ -257,6 +334,7 @@ class JournalReaderTests(SynchronousTestCase):
                 self.journal.rewrite()
             if number % 3 == 2:
                 self.journal.record_done(TWO)
+            self.journal.fileno()
             self.assertEqual(self.reader.read_state(ONE), (state, str(number)))
         self.assertEqual(self.reader.names(), {ONE, TWO})
         self.journal.forget(ONE)
@@ -265,6 +343,7 @@ class JournalReaderTests(SynchronousTestCase):
     def test_half_a_line_is_read_when_it_is_whole(self) -> None:
         self.journal.open()
         self.journal.record(ONE, tried_state(), claimed=True)
+        self.journal.fileno()
         whole = self.path.read_bytes()
         with self.path.open("r+b") as file:
             for size in range(len(whole)):
@@ -276,6 +355,7 @@ class JournalReaderTests(SynchronousTestCase):
     def test_a_removed_journal_is_forgotten(self) -> None:
         self.journal.open()
         self.journal.record(ONE, tried_state(), claimed=True)
+        self.journal.fileno()
         self.assertEqual(self.reader.names(), {ONE})
         self.path.unlink()
         self.assertEqual(self.reader.names(), set())
