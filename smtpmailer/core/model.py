@@ -193,6 +193,8 @@ class OutgoingMail:
 
     ``before_dot`` is called with the accepted recipients before the final dot may go out, and its
     Deferred waited for: from then on the mail may be delivered. When it fails nothing is sent.
+    With ``early`` it may be called as soon as the recipients are named, with all of them: then its
+    Deferred is waited for while the server answers.
 
     ``spent`` is how many seconds of the whole-delivery limit servers that did not take the mail
     have used up already.
@@ -204,6 +206,7 @@ class OutgoingMail:
     before_dot: Callable[[tuple[str, ...]], Awaitable[None]] | None = attrs.field(
         default=None, repr=False
     )
+    early: bool = False
     spent: float = 0.0
 
     @property
@@ -211,7 +214,9 @@ class OutgoingMail:
         """Whether it goes before mails of the queue: somebody waits for what becomes of it."""
         return self.before_dot is None
 
-    def marked_by(self, before_dot: Callable[[tuple[str, ...]], Awaitable[None]]) -> OutgoingMail:
+    def marked_by(
+        self, before_dot: Callable[[tuple[str, ...]], Awaitable[None]], *, early: bool
+    ) -> OutgoingMail:
         """Give the same mail with this ``before_dot``."""
         # Not by evolve: it asks for each field by name, which takes longer than all else here.
         return OutgoingMail(
@@ -219,6 +224,7 @@ class OutgoingMail:
             envelope=self.envelope,
             wire=self.wire,
             before_dot=before_dot,
+            early=early,
             spent=self.spent,
         )
 

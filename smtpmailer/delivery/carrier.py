@@ -71,6 +71,7 @@ class Carrier:
         self._left_open = False
         self.over = False
         self._busy = self._resting = self._heard = False
+        self._early: list[Transaction] = []
         self._news: deque[Callable[[], None]] = deque()
         self._patience = Patience(clock, self._too_late)
         session.hand_over(self)
@@ -248,18 +249,24 @@ class Carrier:
     def _advance(self, transaction: Transaction) -> None:
         """Mark a mail and write its message, when it is time for either."""
         if transaction.may_mark and not transaction.abandoned:
-            transaction.needs_mark = False
-            self._mark(transaction)
+            self._mark(transaction, transaction.accepted)
         if transaction.may_send:
             self._send(transaction)
 
+    def _mark_early(self) -> None:
+        """Mark mails whose openings are written, so that the server and the mark work together."""
+        early, self._early = self._early, []
+        for transaction in early:
+            self._mark(transaction, transaction.errand.mail.envelope.recipients)
+
     @returns_deferred
-    async def _mark(self, transaction: Transaction) -> None:
+    async def _mark(self, transaction: Transaction, recipients: tuple[str, ...]) -> None:
         """Say that a mail may be delivered from now on; if nobody takes note, don't send it."""
+        transaction.needs_mark = False
         before_dot = transaction.errand.mail.before_dot
         assert before_dot is not None
         try:
-            await before_dot(transaction.accepted)
+            await before_dot(recipients)
         except (NoSuchMailError, StoreError) as error:
             # The server waits for a message: only the end of the connection says there is none.
             if transaction in self._flying:
@@ -286,6 +293,8 @@ class Carrier:
                 break
             self._begin(errand)
         self._flush()
+        if self._early:
+            self._mark_early()
         self._report()
 
     def _begin(self, errand: Errand) -> None:
@@ -315,6 +324,8 @@ class Carrier:
         errand.holder = self
         self.carried += 1
         self._flying.append(transaction)
+        if transaction.marks_early:
+            self._early.append(transaction)
         parts, answers = transaction.opening()
         self._out += parts
         self._due_soon += answers

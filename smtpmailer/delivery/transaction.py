@@ -114,6 +114,11 @@ class Transaction:
         return self.needs_mark and self.named
 
     @property
+    def marks_early(self) -> bool:
+        """Whether ``before_dot`` may be called once the opening is written."""
+        return self.needs_mark and self._grouped and self.errand.mail.early
+
+    @property
     def may_send(self) -> bool:
         """Whether it is time to write the message, or the dot in its place."""
         return self.go_ahead and not self.complete and (self.marked or not self.named)

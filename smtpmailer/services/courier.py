@@ -65,12 +65,14 @@ class MailDefaults:
 class Plan:
     """How an attempt differs from a first one.
 
-    ``settled`` recipients are left out. ``before_dot`` is OutgoingMail's. ``routes`` are tried in
-    place of all that the mail has, if there are any. ``tried`` hears what came of each.
+    ``settled`` recipients are left out. ``before_dot`` and ``early`` are OutgoingMail's.
+    ``routes`` are tried in place of all that the mail has, if there are any. ``tried`` hears what
+    came of each.
     """
 
     settled: frozenset[str] = frozenset()
     before_dot: Callable[[tuple[str, ...]], Awaitable[None]] | None = None
+    early: bool = False
     routes: tuple[Route, ...] = ()
     tried: Callable[[Route, DeliveryResult], None] | None = None
 
@@ -149,7 +151,7 @@ class Courier:
                 return succeed(DeliveryResult(outcomes=()))
             mail = attrs.evolve(mail, envelope=attrs.evolve(mail.envelope, recipients=left))
         if plan.before_dot is not None:
-            mail = mail.marked_by(plan.before_dot)
+            mail = mail.marked_by(plan.before_dot, early=plan.early)
         if len(routes) == 1 and plan.tried is None:
             return self._sender.send(mail, routes[0])
         return self._send(mail, routes, plan)

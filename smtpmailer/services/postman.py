@@ -240,6 +240,9 @@ class Postman:
         plan = Plan(
             settled=mail.state.settled_addresses(),
             before_dot=mark,
+            # More mails are in doubt after a crash, but none waits for its mark. Where such a mail
+            # is held for the operator it is worth waiting.
+            early=not self._tools.policy.hold_doubtful,
             routes=routes,
             tried=self._tried,
         )

@@ -21,7 +21,8 @@ DELIVERED, TEMPORARY, UNCERTAIN = Outcome.DELIVERED, Outcome.TEMPORARY, Outcome.
 class Marks:
     """Notes mails as they are about to be sent; the test says when each is noted."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, early: bool = False) -> None:
+        self.early = early
         self.asked: list[tuple[str, ...]] = []
         self.noted: list[Deferred[None]] = []
 
@@ -31,7 +32,95 @@ class Marks:
             self.noted.append(Deferred())
             return self.noted[-1]
 
-        return attrs.evolve(mail(*recipients), before_dot=mark)
+        return mail(*recipients).marked_by(mark, early=self.early)
+
+
+class EarlyTests(SynchronousTestCase):
+    """Marks that are made while the server answers."""
+
+    def setUp(self) -> None:
+        self.marks = Marks(early=True)
+
+    def test_they_begin_once_the_opening_is_written_and_name_everybody(self) -> None:
+        for extensions in (("PIPELINING",), ("PIPELINING", "CHUNKING")):
+            marks = Marks(early=True)
+            dialogue = begin(extensions, marks.mail(A, B))
+            opened = dialogue.said()
+            self.assertIn(b"RCPT TO:<b@x.example>", opened)
+            self.assertEqual(marks.asked, [(A, B)])
+
+    def test_the_message_waits_for_mark_and_go_ahead_whichever_is_last(self) -> None:
+        for first in ("mark", "go-ahead"):
+            marks = Marks(early=True)
+            dialogue = begin(("PIPELINING",), marks.mail(A))
+            dialogue.said()
+            steps = [
+                lambda marks=marks: marks.noted[0].callback(None),
+                lambda dialogue=dialogue: dialogue.hear(OK, OK, "354 go"),
+            ]
+            for step in steps if first == "mark" else reversed(steps):
+                self.assertEqual(dialogue.said(), b"")
+                step()
+            self.assertEqual(dialogue.said(), DOT, first)
+            dialogue.hear(KEPT)
+            self.assertEqual((outcomes(dialogue), marks.asked), ([[DELIVERED]], [(A,)]))
+
+    def test_with_chunks_a_mail_rides_and_is_marked_while_the_one_before_it_is_kept(self) -> None:
+        dialogue = begin(("PIPELINING", "CHUNKING"), self.marks.mail(A), self.marks.mail(B))
+        dialogue.said()
+        self.marks.noted[0].callback(None)
+        dialogue.hear(OK, OK)
+        self.assertEqual(dialogue.said(), chunk() + b"RSET\r\n" + envelope(B))
+        self.assertEqual(self.marks.asked, [(A,), (B,)])
+        self.marks.noted[1].callback(None)
+        dialogue.hear(KEPT, OK, OK, OK)
+        self.assertEqual(dialogue.said(), chunk())
+
+    def test_a_mail_that_is_refused_meanwhile_is_over_whatever_its_mark_says(self) -> None:
+        for answers in (("450 4.1.0 not now", OK, "503 no"), (OK, "450 4.1.1 not now", "554 no")):
+            for noted in (None, StoreError("disk full")):
+                marks = Marks(early=True)
+                dialogue = begin(("PIPELINING",), marks.mail(A), marks.mail(B))
+                dialogue.said()
+                dialogue.hear(*answers)
+                self.assertEqual(outcomes(dialogue), [[TEMPORARY]])
+                self.assertEqual(len(marks.asked), 2, "the next one has begun")
+                after = dialogue.said()
+                self.assertNotIn(DOT, after)
+                if noted is None:
+                    marks.noted[0].callback(None)
+                else:
+                    marks.noted[0].errback(noted)
+                self.assertEqual((dialogue.said(), dialogue.tape.aborted), (b"", False))
+
+    def test_who_is_refused_gets_nothing_though_the_mark_names_them(self) -> None:
+        dialogue = begin(("PIPELINING",), self.marks.mail(A, B))
+        dialogue.hear(OK, "550 5.1.1 no", OK, "354 go")
+        self.marks.noted[0].callback(None)
+        dialogue.hear(KEPT)
+        self.assertEqual(outcomes(dialogue), [[Outcome.PERMANENT, DELIVERED]])
+
+    def test_what_can_not_be_noted_is_not_sent(self) -> None:
+        dialogue = begin(("PIPELINING",), self.marks.mail(A))
+        dialogue.said()
+        self.marks.noted[0].errback(StoreError("disk full"))
+        self.assertEqual((outcomes(dialogue), dialogue.tape.aborted), ([[TEMPORARY]], True))
+        self.assertIn("disk full", dialogue.results[0].reason)
+
+    def test_without_a_dot_nobody_is_in_doubt(self) -> None:
+        dialogue = begin(("PIPELINING",), self.marks.mail(A))
+        self.marks.noted[0].callback(None)
+        dialogue.hear(OK, OK)
+        dialogue.hang_up()
+        self.assertNotIn([UNCERTAIN], outcomes(dialogue))
+
+    def test_step_by_step_the_mark_waits_for_who_is_accepted(self) -> None:
+        dialogue = begin((), self.marks.mail(A, B))
+        dialogue.hear(OK)
+        dialogue.hear("550 5.1.1 no")
+        self.assertEqual(self.marks.asked, [])
+        dialogue.hear(OK)
+        self.assertEqual(self.marks.asked, [(B,)])
 
 
 class CutTests(SynchronousTestCase):

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import formatEvent
+from twisted.python.failure import Failure
 
 from smtpmailer.core.model import DeliveryResult, Outcome, OutgoingMail
 from smtpmailer.core.queued import StoredMail
@@ -36,6 +37,36 @@ class DoubtTests(PostmanCase):
         self.put()
         self.deliver()
         self.assertEqual([(s.in_doubt, s.in_doubt_since) for s in seen], [((_USER,), NOW)])
+
+    def test_it_may_be_made_early_unless_who_is_in_doubt_is_held(self) -> None:
+        for hold in (False, True):
+            self.put()
+            self.deliver(self.postman(RetryPolicy(max_retries=0, hold_doubtful=hold)))
+            message, _ = self.server.sent[-1]
+            self.assertIs(message.early, not hold)
+
+    def test_an_outcome_that_comes_before_its_mark_leaves_no_doubt(self) -> None:
+        marks: list[Deferred[None]] = []
+
+        async def refuse(message: OutgoingMail, _what: object) -> DeliveryResult:
+            assert message.before_dot is not None
+            marking = message.before_dot((_USER,))
+            assert isinstance(marking, Deferred)
+            marking.addErrback(lambda failure: failure.trap(StoreError))
+            return result_of(Outcome.TEMPORARY, _USER)
+
+        def slow(_name: str, _state: MailState) -> Deferred[None]:
+            marks.append(Deferred())
+            return marks[-1]
+
+        self.patch(self.server, "_converse", refuse)
+        self.patch(self.faulty, "mark", slow)
+        for late in (None, Failure(StoreError("a sync failed"))):
+            self.put()
+            settlement = self.deliver()
+            self.assertEqual(settlement.state.ever_in_doubt(), ())
+            self.assertEqual(settlement.state.attempt_count, 1)
+            marks[-1].callback(late)
 
     def test_the_mark_goes_with_the_outcome(self) -> None:
         self.server.script = [Outcome.TEMPORARY]

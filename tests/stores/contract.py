@@ -270,6 +270,21 @@ class RunContract(Contract):
         self.settle(plain, done=True)
         self.assertEqual(self.waiting(), [marked])
 
+    def test_a_mark_may_be_on_its_way_when_its_mail_is_settled(self: Any) -> None:
+        """A server may refuse a mail before its mark is durable."""
+        name = self.put()
+        self.run_queue()
+        self.claim()
+        doubt = tried_state(in_doubt=("b@example.test",), in_doubt_since=NOW)
+        # It may come too late, and is none then.
+        marking = self.queue.mark(name, doubt).addErrback(lambda f: f.trap(NoSuchMailError))
+        settlement = Settlement(at=NOW, state=tried_state(next_at=NOW + 60))
+        settling = self.queue.settle(name, settlement)
+        self.successResultOf(settling)
+        self.successResultOf(marking)
+        self.assertEqual(self.run_again().claims, ())
+        self.assertEqual(self.successResultOf(self.queue.get(name)).state, settlement.state)
+
     def run_again(self: Any) -> Any:
         """Run the queue anew, as after a crash or a stop."""
         self.successResultOf(self.queue.release())
