@@ -57,6 +57,11 @@ _STATUSES: Final = {
 }
 
 
+#: Answers to what may have been queued all the same.
+_DOUBTFUL: Final = ("exception occurred", "mail may have been added to queue")
+_DOUBT: Final = "The message was already handed over: it may have been queued."
+
+
 class SendmailFailure(CommandFailure):
     """Ends the command with a status of sysexits.h."""
 
@@ -201,7 +206,8 @@ class _Handover:
             spool.discard()
             raise
         if answer["status"] != "success":
-            spool.discard()
+            if answer.get("message") not in _DOUBTFUL:
+                spool.discard()
             raise _refused(answer)
         if self.options["verbose"]:
             note(f"queued as {answer['data']}")
@@ -269,12 +275,8 @@ def _failure(error: UncarriableError | NobodyError | SpoolError) -> SendmailFail
 
 
 def _unreachable(error: ServiceUnreachableError) -> SendmailFailure:
-    doubt = ("The message was already handed over: it may have been queued.",)
-    return SendmailFailure(
-        os.EX_TEMPFAIL,
-        f"could not reach the service at {error}",
-        *(doubt if error.maybe_done else ()),
-    )
+    doubt = (_DOUBT,) if error.maybe_done else ()
+    return SendmailFailure(os.EX_TEMPFAIL, f"could not reach the service at {error}", *doubt)
 
 
 def _refused(answer: Mapping[str, Any]) -> SendmailFailure:
@@ -283,7 +285,8 @@ def _refused(answer: Mapping[str, Any]) -> SendmailFailure:
     # The service names what is wrong with a mail, but not what is wrong with its queue.
     otherwise = os.EX_TEMPFAIL if answer.get("data") is None else os.EX_DATAERR
     status = _STATUSES.get(message, otherwise)
-    return SendmailFailure(status, f"the service answered: {reason_of(answer)}")
+    doubt = (_DOUBT,) if message in _DOUBTFUL else ()
+    return SendmailFailure(status, f"the service answered: {reason_of(answer)}", *doubt)
 
 
 if __name__ == "__main__":

@@ -338,6 +338,14 @@ class SpoolTests(SendmailCase):
             self.fails(os.EX_TEMPFAIL, "may", *arguments, text=self.message, MAILER_PORT=port)
         self.assertEqual(len(list(self.spool.iterdir())), 2)
 
+    def test_the_files_stay_too_where_the_service_itself_does_not_know(self) -> None:
+        for message in ("mail may have been added to queue", "exception occurred"):
+            self.reply = {"status": "error", "message": message, "data": None}
+            before = len(list(self.spool.iterdir()))
+            arguments = ("-t", "--spool", str(self.spool), "--retry-for", "0")
+            self.fails(os.EX_TEMPFAIL, "may have been queued", *arguments, text=self.message)
+            self.assertEqual(len(list(self.spool.iterdir())), before + 2)
+
     def test_of_several_files_all_are_there_or_none(self) -> None:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
