@@ -23,6 +23,7 @@ from smtpmailer.core.settings import Settings
 from smtpmailer.dispatcher import Dispatcher, Gates
 from smtpmailer.door_parts import mail_limits
 from smtpmailer.interfaces import Handler, IAuth, ICounters, IDispatcher, IRedis, ISender, IThreads
+from smtpmailer.log import hidden_levels
 from smtpmailer.pacing import paced
 from smtpmailer.queue_parts import QueueGround, build_queue_front
 from smtpmailer.schemafiles import load_schema
@@ -40,8 +41,6 @@ __all__ = ["Front", "Ground", "build_front", "find_machine_name", "fresh_stamp"]
 
 #: Requests that take a part of a millisecond and more.
 _COSTLY: Final = frozenset({"sendMail", "queueMail"})
-#: The log levels at which there is a line on each mail that was sent.
-_TELLING: Final = ("debug", "info")
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +100,7 @@ def build_front(settings: Settings, ground: Ground) -> Front:
         ground.counters,
         fresh_stamp,
         queue.requeue if queue else None,
-        tells_sent=settings.mailer_log and settings.mailer_log_level in _TELLING,
+        tells_sent="info" not in hidden_levels(settings),
     )
     handlers: Mapping[str, Handler] = {
         "sendMail": mail.send_mail,

@@ -14,11 +14,14 @@ from typing import Any, Final
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from zope.interface import implementer
 
+from smtpmailer.core.settings import Settings
+
 __all__ = [
     "FORMATS",
     "LEVELS",
     "LineObserver",
     "escape",
+    "hidden_levels",
     "json_line",
     "severity",
     "syslog_writer",
@@ -104,6 +107,13 @@ FORMATS: Final[Mapping[str, Callable[[LogEvent, str, str], str]]] = {
     "text": text_line,
     "json": json_line,
 }
+
+
+def hidden_levels(settings: Settings) -> frozenset[str]:
+    """Give the levels, in MAILER_LOG_LEVEL's words, of which nothing is written."""
+    if not settings.mailer_log:
+        return frozenset(LEVELS)
+    return frozenset(LEVELS[: LEVELS.index(settings.mailer_log_level)])
 
 
 @implementer(ILogObserver)

@@ -20,6 +20,7 @@ from smtpmailer.core.retry import RetryPolicy
 from smtpmailer.core.settings import Settings
 from smtpmailer.interfaces import Handler, ICounters, IDeadLetters, IMailSearch, IQueue, IRedis
 from smtpmailer.lifecycle import Part, counted
+from smtpmailer.log import hidden_levels
 from smtpmailer.queue_stores import cipher_of, open_stores
 from smtpmailer.runner import QueueRunner, RunPlan
 from smtpmailer.services.deadletters import DeadLetterService
@@ -105,6 +106,7 @@ def build_queue_front(
             policy=policy,
             now=time.time,
             jitter=random.random,
+            hidden=hidden_levels(settings),
         ),
         ground.traffic,
     )

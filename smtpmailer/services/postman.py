@@ -69,7 +69,11 @@ _LONGEST_ID = 56
 
 @attrs.frozen(kw_only=True)
 class PostmanTools:
-    """What deliveries from the queue need; ``now`` is Unix seconds, ``jitter`` 0 to 1."""
+    """What deliveries from the queue need; ``now`` is Unix seconds, ``jitter`` 0 to 1.
+
+    Of the log levels that are ``hidden`` nobody sees anything, so nothing is made for them of what
+    is said of each mail.
+    """
 
     parser: MailParser
     courier: Courier
@@ -77,6 +81,7 @@ class PostmanTools:
     policy: RetryPolicy
     now: Callable[[], float]
     jitter: Callable[[], float]
+    hidden: frozenset[str] = frozenset()
 
 
 class _Claim:
@@ -123,9 +128,10 @@ class Postman:
         some times taken for the cause.
         """
         claim = _Claim(mail)
-        self._log.debug(
-            "mail {mail_id} ({name}) claimed", **name_fields(mail.name), outcome="claimed"
-        )
+        if "debug" not in self._tools.hidden:
+            self._log.debug(
+                "mail {mail_id} ({name}) claimed", **name_fields(mail.name), outcome="claimed"
+            )
         try:
             return await self._decide(claim)
         except Exception:  # noqa: BLE001 - no claim is left behind, whatever happened
@@ -328,8 +334,10 @@ class Postman:
         self, mail: StoredMail, route: Route, result: DeliveryResult, verdict: Verdict
     ) -> None:
         """Write one line on what became of the mail."""
-        what, outcome, level = _outcome_words(verdict, result)
         doubt = _doubt(verdict.state)
+        if isinstance(verdict, Done) and not doubt and "info" in self._tools.hidden:
+            return
+        what, outcome, level = _outcome_words(verdict, result)
         if doubt and level is LogLevel.info:
             level = LogLevel.warn
         fields = attempt_fields(result, verdict.state.attempt_count)

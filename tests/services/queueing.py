@@ -244,7 +244,13 @@ class QueueCase(SynchronousTestCase):
         """Give a new mail its identity."""
         return Stamp(unique=f"{next(self.numbers):016x}", epoch_seconds=self.now())
 
-    def postman(self, policy: RetryPolicy | None = None, *, concurrency: int = 20) -> Postman:
+    def postman(
+        self,
+        policy: RetryPolicy | None = None,
+        *,
+        concurrency: int = 20,
+        hidden: frozenset[str] = frozenset(),
+    ) -> Postman:
         """Make a postman for the queue."""
         tools = PostmanTools(
             parser=PARSER,
@@ -253,6 +259,7 @@ class QueueCase(SynchronousTestCase):
             policy=policy or self.policy,
             now=self.now,
             jitter=lambda: self.jitter,
+            hidden=hidden,
         )
         traffic = Traffic(self.store, concurrency, clock=self.clock, now=self.now)
         return Postman(self.store, tools, traffic)

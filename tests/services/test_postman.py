@@ -308,6 +308,27 @@ class LogTests(PostmanCase):
         dead = self.delivered(Outcome.PERMANENT)
         self.assertEqual(dead, f"dead letter: refused for good: {_USER}: 550 5.1.1 never")
 
+    def test_nothing_is_made_of_what_nobody_sees(self) -> None:
+        lines = [Outcome.DELIVERED, Outcome.TEMPORARY, Outcome.PERMANENT, Outcome.UNCERTAIN]
+        for hidden, said in (((), 4), (("debug",), 4), (("debug", "info"), 3)):
+            self.server.script = list(lines)
+            self.events.clear()
+            for _ in lines:
+                self.put()
+                self.deliver(self.postman(hidden=frozenset(hidden)))
+            told = [event for event in self.events if " by {server}, " in event["log_format"]]
+            claimed = [event for event in self.events if event["log_level"] is LogLevel.debug]
+            self.assertEqual((len(told), len(claimed)), (said, 0 if hidden else 4))
+
+    def test_who_was_sent_a_mail_in_doubt_is_named_though_such_lines_are_hidden(self) -> None:
+        self.server.script = [Outcome.UNCERTAIN, Outcome.DELIVERED]
+        self.put()
+        postman = self.postman(hidden=frozenset(("debug", "info")))
+        self.deliver(postman)
+        self.until_next()
+        self.assertTrue(self.deliver(postman).done)
+        self.assertIn("in doubt, may be delivered twice", self.line())
+
     def test_doubt_is_said(self) -> None:
         doubt = f"; in doubt, may be delivered twice: {_USER}"
         self.assertTrue(self.delivered(Outcome.UNCERTAIN).endswith(doubt), self.line())
