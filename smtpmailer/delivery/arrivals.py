@@ -45,12 +45,17 @@ class Arrivals:
 
     def begin(self) -> None:
         """Read from now on; the handshake has to be over."""
+        # What was written by now goes out before what is written past the layer.
+        collected = getattr(self.layer, "_aggregator", None)
+        if collected is not None:
+            collected.flush()
         self._connection = self.layer.getHandle()
 
     def take(self, data: bytes) -> None:
         """Take bytes that the server sent."""
         count = self._count(data)
-        if not count or self._connection is None:
+        # What Twisted could not seal waits until it reads: OpenSSL may take it after these bytes.
+        if not count or self._connection is None or getattr(self.layer, "_appSendBuffer", True):
             self._pass_on(data)
             return
         texts, ended = self._read(data, count)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -27,7 +28,7 @@ class Departures:
     def __init__(self, clock: IReactorTime) -> None:
         """Begin with nobody."""
         self._clock = clock
-        self._waiting: list[TlsOutlet] = []
+        self._waiting: deque[TlsOutlet] = deque()
 
     def add(self, outlet: TlsOutlet) -> None:
         """Flush an outlet before the reactor waits for anything."""
@@ -36,9 +37,12 @@ class Departures:
         self._waiting.append(outlet)
 
     def _depart(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for outlet in waiting:
-            outlet.flush()
+        try:
+            while self._waiting:
+                self._waiting.popleft().flush()
+        finally:
+            if self._waiting:  # One had a fault, which the reactor tells of; the others go on.
+                self._clock.callLater(0, self._depart)
 
 
 class TlsOutlet:
@@ -82,7 +86,11 @@ class TlsOutlet:
         transport = self._transport
         # Of a connection that is gone Twisted leaves nothing to write to.
         if held and not transport.disconnecting and getattr(transport, "connected", True):
-            self._write(held[0] if len(held) == 1 else b"".join(held))
+            try:
+                self._write(held[0] if len(held) == 1 else b"".join(held))
+            except BaseException:
+                transport.abortConnection()  # Nobody knows what of it is out.
+                raise
 
     def _write(self, data: bytes) -> None:
         view, at, end = memoryview(data), 0, len(data)

@@ -3,16 +3,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.internet.testing import StringTransport
+from twisted.protocols.tls import BufferingTLSTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.delivery.arrivals import Arrivals
 from tests.delivery.tls_ends import TlsEnds
+from tests.delivery.tls_records import (
+    ALERT,
+    APPLICATION_DATA,
+    HANDSHAKE,
+    Sealer,
+    ready_ends,
+    ticket,
+)
 
 VERSIONS = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
 
@@ -32,6 +44,63 @@ class _Reading(TlsEnds):
         for text in texts:
             self.server.send(text)
         return self.from_server()
+
+
+#: What a server may say under TLS, and of TLS itself: data and padding, tickets, new keys, alerts.
+_SAID = st.tuples(
+    st.sampled_from(
+        [
+            "data",
+            "data",
+            "padded",
+            "empty",
+            "ticket",
+            "torn_ticket",
+            "keys",
+            "asked_keys",
+            "warning",
+            "fatal",
+            "bad",
+        ]
+    ),
+    st.sampled_from([1, 5, 100, 3000]),
+)
+
+
+def _records(server: Sealer, kind: str, size: int) -> list[bytes]:
+    """Seal what is said in a record or two."""
+    if kind in ("data", "padded"):
+        return [server.seal(APPLICATION_DATA, b"x" * size, 700 if kind == "padded" else 0)]
+    if kind in ("keys", "asked_keys"):
+        return [server.update(asked=kind == "asked_keys")]
+    if kind in ("ticket", "torn_ticket"):
+        whole = ticket(size)
+        at = 20 if kind == "torn_ticket" else len(whole)
+        return [server.seal(HANDSHAKE, part) for part in (whole[:at], whole[at:]) if part]
+    if kind == "bad":
+        return [server.seal(APPLICATION_DATA, b"bad")[:-1] + b"?"]
+    alerts = {"warning": b"\1\0", "fatal": b"\2\x28"}
+    if kind in alerts:
+        return [server.seal(ALERT, alerts[kind])]
+    return [server.seal(APPLICATION_DATA, b"", size)]
+
+
+def _exchange(make: Any, said: list[tuple[str, int]], cuts: list[int]) -> tuple[Any, ...]:
+    """Let the server say all that, cut there and behind each record; write in between."""
+    ends, server = ready_ends(make)
+    records = [record for kind, size in said for record in _records(server, kind, size)]
+    data = b"".join(records)
+    borders = itertools.accumulate(map(len, records[::2]))
+    at = sorted({0, len(data), *(min(cut, len(data)) for cut in (*cuts, *borders))})
+    read = b""
+    for number, (begin, end) in enumerate(pairwise(at)):
+        if ends.transport.disconnecting:
+            break
+        ends.layer.dataReceived(data[begin:end])
+        ends.layer.write(b"<%d>" % number)
+        with contextlib.suppress(SSL.Error):
+            read += ends.server_reads()
+    return b"".join(ends.heard.pieces), bool(ends.transport.disconnecting), read
 
 
 class ArrivalsTests(SynchronousTestCase):
@@ -68,6 +137,43 @@ class ArrivalsTests(SynchronousTestCase):
             ends.layer.dataReceived(piece)
         ends.layer.dataReceived(ends.says(b"two", b"three"))
         self.assertEqual(ends.heard.pieces, [b"one", b"twothree"])
+
+    def test_behind_a_record_whose_last_bytes_come_alone_the_next_is_whole_again(self) -> None:
+        for version in VERSIONS:
+            for late in range(1, 5):  # Fewer than a header has: they would be taken for its begin.
+                ends = _Reading(version)
+                sealed = ends.says(b"one")
+                ends.layer.dataReceived(sealed[:-late])
+                ends.layer.dataReceived(sealed[-late:])
+                ends.layer.dataReceived(ends.says(b"two", b"three"))
+                self.assertEqual(ends.heard.pieces, [b"one", b"twothree"])
+
+    def test_what_waits_until_a_message_of_tls_is_whole_goes_out_first(self) -> None:
+        """OpenSSL seals nothing while it has read the half of such a message."""
+        ends, server = ready_ends(_Reading)
+        said = ticket()
+        ends.layer.dataReceived(server.seal(HANDSHAKE, said[:20]))
+        ends.layer.write(b"one ")
+        self.assertEqual(ends.server_reads(), b"")
+        ends.layer.dataReceived(server.seal(HANDSHAKE, said[20:]))
+        ends.layer.write(b"two")
+        self.assertEqual(ends.server_reads(), b"one two")
+
+    def test_what_twisted_has_collected_goes_out_first(self) -> None:
+        ends = TlsEnds(layer=BufferingTLSTransport)
+        arrivals = Arrivals(ends.layer)
+        ends.shake_hands()
+        ends.layer.write(b"AUTH")
+        self.assertEqual(ends.server_reads(), b"")
+        arrivals.begin()
+        self.assertEqual(ends.server_reads(), b"AUTH")
+
+    @settings(deadline=None, max_examples=100, derandomize=True)
+    @given(st.lists(_SAID, min_size=1, max_size=12), st.lists(st.integers(0, 3000), max_size=4))
+    def test_it_reads_and_writes_what_twisted_would(
+        self, said: list[tuple[str, int]], cuts: list[int]
+    ) -> None:
+        self.assertEqual(_exchange(_Reading, said, cuts), _exchange(TlsEnds, said, cuts))
 
     def hold_tickets(self) -> tuple[TlsEnds, bytes]:
         """Give ends, and what the server says of TLS itself once it takes words."""

@@ -30,6 +30,7 @@ class Kernel:
 
     disconnecting = False
     connected = True
+    aborted = False
 
     def __init__(self, ends: TlsEnds, room: int | Exception = 1 << 20) -> None:
         self.ends = ends
@@ -59,6 +60,10 @@ class Kernel:
     def write(self, data: bytes) -> None:
         """Let Twisted seal it."""
         self.ends.layer.write(data)
+
+    def abortConnection(self) -> None:
+        """End."""
+        self.aborted = True
 
     def drain(self) -> None:
         """Let go out what waits."""
@@ -117,6 +122,24 @@ class TlsOutletTests(SynchronousTestCase):
         first.write(b"one")
         self.outlet.write(b"two")
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_a_fault_ends_its_connection_and_keeps_no_other_waiting(self) -> None:
+        faulty, outlet = self.kernel, self.outlet
+
+        def fail(_data: bytes) -> int:
+            raise RuntimeError("a fault")
+
+        outlet._write_some = fail
+        self.begin()
+        outlet.write(b"one")
+        self.outlet.write(b"two")
+        with self.assertRaises(RuntimeError):
+            self.clock.advance(0)
+        self.clock.advance(0)
+        self.assertEqual((faulty.aborted, self.kernel.aborted), (True, False))
+        self.assertEqual(self.arrived, b"two")
+        self.write(b" three")
+        self.assertEqual(self.arrived, b" three")
 
     def test_behind_what_waits_nothing_goes_out_at_once(self) -> None:
         self.kernel.waiting.append(b"")

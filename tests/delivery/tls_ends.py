@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from tests.delivery.certificates import authority, issue
 
-__all__ = ["Heard", "TlsEnds"]
+__all__ = ["Heard", "TlsEnds", "server_secrets"]
 
 
 class Heard(Protocol):
@@ -44,21 +44,38 @@ class _Trusting:
 
 
 @functools.cache
+def server_secrets() -> dict[bytes, bytes]:
+    """Give the secrets of the connection made last, by their names in key logs."""
+    return {}
+
+
+def _keep_secret(_connection: SSL.Connection, line: bytes) -> None:
+    name, _, secret = line.split()
+    server_secrets()[name] = bytes.fromhex(secret.decode())
+
+
+@functools.cache
 def _server_context() -> Any:
     """Give one for all, as keys take long to make."""
-    return issue("localhost", issuer=authority()).options().getContext()
+    context = issue("localhost", issuer=authority()).options().getContext()
+    context.set_keylog_callback(_keep_secret)
+    return context
 
 
 class TlsEnds:
     """``layer`` writes to ``transport`` and gives what it reads to ``heard``; ``server`` is far."""
 
-    def __init__(self, version: int = SSL.TLS1_3_VERSION) -> None:
+    def __init__(
+        self,
+        version: int = SSL.TLS1_3_VERSION,
+        layer: type[TLSMemoryBIOProtocol] = TLSMemoryBIOProtocol,
+    ) -> None:
         """Do nothing yet; ``shake_hands`` follows."""
         self.transport = StringTransport()
         self.heard = Heard()
         nothing: Any = None  # as Twisted's own startTLS does it
         factory = TLSMemoryBIOFactory(_Trusting(version), True, nothing, Clock())
-        self.layer = TLSMemoryBIOProtocol(factory, self.heard, False)
+        self.layer = layer(factory, self.heard, False)
         self.server = SSL.Connection(_server_context(), None)
         self.server.set_accept_state()
         self.layer.makeConnection(self.transport)
