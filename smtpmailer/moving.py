@@ -55,6 +55,7 @@ class MovableConnection(JsonProtocol):
         handle: socket.socket = self.transport.getHandle()
         if not give(handle, self._framer.unfinished):
             return False
+        self._log.debug("connection from {peer} goes on in another process", peer=self.peer)
         # The transport must not end the connection, which goes on elsewhere.
         self.transport.unregisterProducer()
         self.transport.stopReading()

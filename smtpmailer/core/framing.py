@@ -9,6 +9,7 @@ and a backslash hides the quote or backslash behind it, also when a cut falls be
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any, Final
 
 import orjson
@@ -26,6 +27,8 @@ _BLOCK: Final = 256 * 1024
 
 #: So many values are counted one by one.
 _FEW: Final = 50
+#: A container takes no more for each of its members, but for small ones.
+_MEMBER_BYTES: Final = 64
 
 _NOT_BLANK: Final = re.compile(rb"[^ \t\r\n]")
 _OPENERS: Final = b"{["
@@ -262,9 +265,10 @@ def _count_values(data: bytes, value: dict[str, Any]) -> int:
     containers: list[dict[str, Any] | list[Any]] = [value]
     found = 0
     for container in containers:
-        found += len(container)
+        # One whose keys were repeated keeps the room of them all.
+        found += max(len(container), sys.getsizeof(container) // _MEMBER_BYTES)
         if found > _FEW:
-            # They can't be more than there are commas, which takes a while to count in a mail.
+            # Each but the first stands behind a comma; to count these takes a while in a mail.
             return data.count(b",")
         members = container.values() if isinstance(container, dict) else container
         containers += [each for each in members if isinstance(each, dict | list)]

@@ -250,7 +250,10 @@ class Carrier:
         """Mark a mail and write its message, when it is time for either."""
         if transaction.may_mark and not transaction.abandoned:
             self._mark(transaction, transaction.accepted)
-        if transaction.may_send:
+        if transaction.may_stop:
+            why = transaction.unmarkable or "given up before the message"
+            self._session.fail(SmtpLostError(why))
+        elif transaction.may_send:
             self._send(transaction)
 
     def _mark_early(self) -> None:
@@ -268,20 +271,28 @@ class Carrier:
         try:
             await before_dot(recipients)
         except (NoSuchMailError, StoreError) as error:
-            # The server waits for a message: only the end of the connection says there is none.
-            if transaction in self._flying:
-                transaction.errand.given_up = True
-                self._session.fail(SmtpLostError(f"given up before the message: {error}"))
+            self._stop(transaction, f"given up before the message: {error}")
         except Exception:  # noqa: BLE001 - it goes to whoever sent the mail
             transaction.fault = Failure()
-            if transaction in self._flying:
-                why = "given up before the message: a fault of our own"
-                self._session.fail(SmtpLostError(why))
+            self._stop(transaction, "given up before the message: a fault of our own")
         else:
             transaction.marked = True
             if not self._busy and not self.over:
                 self._advance(transaction)
                 self._move_on()
+
+    def _stop(self, transaction: Transaction, why: str) -> None:
+        """Don't send a mail that could not be marked.
+
+        A server that waits for a message learns only from the connection's end that there is none.
+        While another mail is in front that would put this one in doubt, so it has to wait.
+        """
+        flying = self._flying
+        if transaction in flying:
+            transaction.errand.given_up = True
+            transaction.unmarkable = why
+            if flying[0] is transaction:
+                self._session.fail(SmtpLostError(why))
 
     # Writing
 
@@ -332,9 +343,6 @@ class Carrier:
 
     def _send(self, transaction: Transaction) -> None:
         """Write a message, in one piece or as the transport takes it."""
-        if transaction.abandoned:
-            self._session.fail(SmtpLostError("given up before the message"))
-            return
         head, message, end = transaction.message()
         self._out.append(head)
         if len(message) <= CHUNK:

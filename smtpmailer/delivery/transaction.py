@@ -60,13 +60,14 @@ class Transaction:
     server has not taken the mail, and may have been confused by commands in groups, or by BDAT.
 
     The carrier keeps its own notes here: ``needs_mark`` and ``marked`` (``before_dot`` is to be
-    called, and done), ``reused`` (the session carried mails before), ``abandoned`` (the result was
-    told already), ``fault`` (one of our own).
+    called, and done), ``unmarkable`` (why that failed), ``reused`` (the session carried mails
+    before), ``abandoned`` (the result was told already), ``fault`` (one of our own).
     """
 
     verdict: Verdict | None = None
     fault: Failure | None = None
     accepted: tuple[str, ...] = ()
+    unmarkable = ""
     unheard = 0
     over = closing = left_open = suspect = False
     mail_answered = named = go_ahead = complete = end_written = False
@@ -112,6 +113,12 @@ class Transaction:
         The go-ahead is on its way then, and may come while the mark is being made.
         """
         return self.needs_mark and self.named
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether it is time to say that no message comes, though the server waits for one."""
+        given_up = bool(self.unmarkable) or self.abandoned
+        return given_up and self.go_ahead and not self.complete
 
     @property
     def marks_early(self) -> bool:

@@ -76,7 +76,8 @@ class MailService:
     ) -> None:
         """``stamp`` gives each mail its identity; without ``requeue`` a failure is final.
 
-        With ``tells_sent`` off there is no line on a mail that was sent, for nobody would see it.
+        With ``tells_sent`` off there is no line on a mail that was sent, for nobody would see it;
+        nor on one that was begun then, should that change.
         """
         self._parser = parser
         self._courier = courier

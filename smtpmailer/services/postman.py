@@ -72,7 +72,7 @@ class PostmanTools:
     """What deliveries from the queue need; ``now`` is Unix seconds, ``jitter`` 0 to 1.
 
     Of the log levels that are ``hidden`` nobody sees anything, so nothing is made for them of what
-    is said of each mail.
+    is said of each mail that goes well.
     """
 
     parser: MailParser
@@ -224,7 +224,8 @@ class Postman:
             why = result.outcomes[0].reply
             return self._postponed(mail, self._tools.now() + result.again_in, why)
         if claim.unmarked and all(o.outcome is Outcome.TEMPORARY for o in result.outcomes):
-            return self._postponed(claim.mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
+            # Nobody has the mail, though an earlier mark may have held.
+            return self._postponed(mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
         await count_result(self._tools.counters, result)
         verdict = self._judge(claim, request, result)
         self._report(mail, routes[0], result, verdict)

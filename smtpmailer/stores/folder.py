@@ -271,6 +271,7 @@ class QueueFolder:
         try:
             mail: StoredMail | None = read_whole(target, state, written_before, self.disposal.keep)
         except FileNotFoundError:
+            self.disposal.let_go(target)
             self._forget(name)
             mail = None
         except (OSError, StoreError):
@@ -301,12 +302,12 @@ class QueueFolder:
             temporary = None if content is None else self.scratch.write(batch, stack, content)
             self.journal.record(name, state, claimed=False)
             yield from self._synced(batch)
+            self.disposal.let_go(self.claimed(name))
             if not self.is_claimed(name):
                 if self.waits(name):
                     return
                 self._forget(name)
                 raise NoSuchMailError(name)
-            self.disposal.let_go(self.claimed(name))
             if temporary is not None:
                 move(temporary, self.claimed(name))
             move(self.claimed(name), self.waiting(name))

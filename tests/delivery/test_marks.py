@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.model import Outcome, OutgoingMail
-from smtpmailer.errors import StoreError
+from smtpmailer.errors import NoSuchMailError, StoreError
 from tests.delivery.dialogue import Dialogue
 from tests.delivery.hostile import mail
 from tests.delivery.test_overlap import KEPT, begin, chunk, envelope
@@ -106,6 +106,57 @@ class EarlyTests(SynchronousTestCase):
         self.marks.noted[0].errback(StoreError("disk full"))
         self.assertEqual((outcomes(dialogue), dialogue.tape.aborted), ([[TEMPORARY]], True))
         self.assertIn("disk full", dialogue.results[0].reason)
+
+    def test_a_mail_that_can_not_be_marked_puts_none_in_front_of_it_in_doubt(self) -> None:
+        for extensions in (("PIPELINING",), ("PIPELINING", "CHUNKING")):
+            for error in (StoreError("disk full"), NoSuchMailError("b"), ZeroDivisionError("b")):
+                marks = Marks(early=True)
+                dialogue = begin(extensions, marks.mail(A), marks.mail(B))
+                go_ahead = ["354 go"] if len(extensions) == 1 else []
+                marks.noted[0].callback(None)
+                dialogue.hear(OK, OK, *go_ahead)
+                marks.noted[1].errback(error)
+                self.assertFalse(dialogue.tape.aborted)
+                dialogue.hear(KEPT)
+                self.assertEqual(outcomes(dialogue), [[DELIVERED]])
+                dialogue.said()
+                dialogue.hear(OK, OK, *(go_ahead or [OK]))
+                self.assertEqual((dialogue.said(), dialogue.tape.aborted), (b"", True))
+                told = outcomes(dialogue)[1:]
+                self.assertEqual(
+                    told, [] if isinstance(error, ZeroDivisionError) else [[TEMPORARY]]
+                )
+                self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_one_that_is_refused_by_then_ends_no_session(self) -> None:
+        dialogue = begin(("PIPELINING",), self.marks.mail(A), self.marks.mail(B))
+        self.marks.noted[0].callback(None)
+        dialogue.hear(OK, OK, "354 go")
+        self.marks.noted[1].errback(StoreError("disk full"))
+        dialogue.hear(KEPT, "450 4.1.0 no", OK, "503 no")
+        self.assertEqual(outcomes(dialogue), [[DELIVERED], [TEMPORARY]])
+        self.assertFalse(dialogue.tape.aborted)
+
+    def test_a_mail_given_up_behind_another_does_not_keep_the_session(self) -> None:
+        for early in (False, True):
+            marks = Marks(early=early)
+            dialogue = begin(("PIPELINING",), mail(A))
+            dialogue.hear(OK, OK, "354 go")
+            (sending,) = dialogue.send(marks.mail(B))
+            sending.cancel()
+            dialogue.hear(KEPT, OK, OK, "354 go")
+            self.assertTrue(dialogue.tape.aborted)
+            self.assertEqual(outcomes(dialogue), [[TEMPORARY], [DELIVERED]])
+
+    def test_nor_does_it_end_one_that_waits_for_nothing_of_it(self) -> None:
+        for early in (False, True):
+            marks = Marks(early=early)
+            dialogue = begin(("PIPELINING",), mail(A))
+            dialogue.hear(OK, OK, "354 go")
+            (sending,) = dialogue.send(marks.mail(B))
+            sending.cancel()
+            dialogue.hear(KEPT, OK, "450 4.1.1 no", "503 no")
+            self.assertFalse(dialogue.tape.aborted)
 
     def test_without_a_dot_nobody_is_in_doubt(self) -> None:
         dialogue = begin(("PIPELINING",), self.marks.mail(A))

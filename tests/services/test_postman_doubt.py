@@ -102,6 +102,23 @@ class DoubtTests(PostmanCase):
             self.assertEqual(settlement.done, outcome is Outcome.DELIVERED)
             self.assertEqual(settlement.state.attempt_count, 1)
 
+    def test_a_mark_that_held_counts_for_nothing_where_the_last_one_failed(self) -> None:
+        """Nothing was sent: the session died before, and the mail could not go on."""
+
+        async def converse(message: OutgoingMail, _what: object) -> DeliveryResult:
+            assert message.before_dot is not None
+            await message.before_dot((_USER,))
+            self.faulty.faults["mark"] = [StoreError("a sync failed")]
+            with self.assertRaises(StoreError):
+                await message.before_dot((_USER,))
+            return result_of(Outcome.TEMPORARY, _USER)
+
+        self.patch(self.server, "_converse", converse)
+        self.put()
+        settlement = self.deliver()
+        self.assertEqual(settlement.state.next_at, NOW + 60)
+        self.assertEqual(settlement.state.ever_in_doubt(), ())
+
     def test_what_is_settled_stays_so_where_the_last_mark_failed(self) -> None:
         async def converse(message: OutgoingMail, _what: object) -> DeliveryResult:
             assert message.before_dot is not None

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from unittest import mock
 
 from smtpmailer.core.queuestate import FRESH, MailState
+from smtpmailer.errors import NoSuchMailError
 from smtpmailer.stores.commit import Batch
 from smtpmailer.stores.graves import Burial, Graves
 from tests.stores.folders import LATE, NEW, OLD, ONE, THREE, TWO, FolderCase
@@ -157,6 +158,19 @@ class NotedTests(FolderCase):
         with mock.patch("os.scandir", side_effect=OSError(24, "too many")):
             (mail,) = self.claim(ONE).mails
         self.assertEqual(mail.state, tried_state())
+
+
+class VanishedTests(FolderCase):
+    """A claimed file that somebody takes away."""
+
+    def test_it_is_not_kept_open(self) -> None:
+        self.put()
+        self.claim()
+        self.assertEqual(len(self.folder.disposal._kept), 1)
+        (self.place.claimed / ONE).unlink()
+        with self.assertRaises(NoSuchMailError):
+            self.finish(lambda batch: self.folder.requeue(batch, ONE, None, FRESH))
+        self.assertEqual(self.folder.disposal._kept, {})
 
 
 class VisibleTests(FolderCase):
