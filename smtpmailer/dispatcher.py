@@ -178,8 +178,9 @@ class Dispatcher:
 
     def prompt(self, request: Mapping[str, Any], peer: str, standing: Standing) -> bytes | None:
         """Give the answer to a request for which nothing has to be done; see IDispatcher."""
-        name = self._name(request)
-        if name is None or name not in self._lines or not request.keys() <= {name, "auth", "id"}:
+        name = self._name(request) or ""
+        line = self._lines.get(name)
+        if line is None or (len(request) > 1 and not request.keys() <= {name, "auth", "id"}):
             return None
         if self._auth is not None:
             grant = self._auth.known(request.get("auth"), peer, standing)
@@ -188,7 +189,7 @@ class Dispatcher:
         next(self._numbers)
         if "id" in request:
             return _finish(self._prompt[name], name, request).encode()
-        return self._lines[name]
+        return line
 
     def reject(self, fault: ClientError, peer: str) -> Reply:
         """Answer for input that never became a request; see IDispatcher."""

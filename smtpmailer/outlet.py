@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import ISSLTransport, ISystemHandle, ITCPTransport
 
 __all__ = ["Outlet"]
 
@@ -21,24 +21,28 @@ class Outlet:
     def __init__(self, transport: Any) -> None:
         """Everything written to the transport before has to be out."""
         self._transport = transport
-        self._write_some: Callable[[bytes], int | BaseException] | None = None
-        if ITCPTransport.providedBy(transport) and not ISSLTransport.providedBy(transport):
-            self._write_some = getattr(transport, "writeSomeData", None)
+        self._send: Callable[[bytes], int] | None = None
+        is_plain = ITCPTransport.providedBy(transport) and not ISSLTransport.providedBy(transport)
+        if is_plain and ISystemHandle.providedBy(transport):
+            handle: Any = transport.getHandle()
+            self._send = handle.send
 
     @property
     def is_empty(self) -> bool:
         """Whether all that was written is with the kernel for certain."""
-        return self._write_some is not None
+        return self._send is not None
 
     def write(self, data: bytes) -> None:
         """Write all of it, now or when the transport can, behind what was written before."""
-        if self._write_some is not None:
-            taken = self._write_some(data)
+        if self._send is not None:
+            try:
+                taken = self._send(data)
+            except OSError:  # There is no room, or the connection is gone: it will find out too.
+                taken = 0
             if taken == len(data):
                 return
             self.leave()
-            # What is no number says that the connection is gone; the transport will find out too.
-            data = data[taken:] if isinstance(taken, int) else data
+            data = data[taken:]
         self._transport.write(data)
 
     def drop(self) -> None:
@@ -46,4 +50,4 @@ class Outlet:
 
     def leave(self) -> None:
         """Leave all that follows to the transport: it has something that is not out yet."""
-        self._write_some = None
+        self._send = None

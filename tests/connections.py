@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableDescriptor, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableDescriptor, ISystemHandle, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -39,7 +40,7 @@ class HalfCloseableTransport(StringTransport):
         """Do nothing; our half-close is seen by ``half_closed``."""
 
 
-@implementer(ITCPTransport)
+@implementer(ISystemHandle, ITCPTransport)
 class KernelTransport(HalfCloseableTransport):
     """A transport as TCP's over a kernel that takes ``room`` bytes of each write, then blocks.
 
@@ -68,10 +69,16 @@ class KernelTransport(HalfCloseableTransport):
         """Give nothing of interest."""
         return False
 
-    def writeSomeData(self, data: bytes) -> int | Exception:
+    def getHandle(self) -> KernelTransport:
+        """Be one's own socket."""
+        return self
+
+    def send(self, data: bytes) -> int:
         """Take what there is room for."""
         if isinstance(self.room, Exception):
-            return self.room
+            raise self.room
+        if not self.room:
+            raise BlockingIOError(errno.EAGAIN, "no room")
         taken = data[: self.room]
         self.io.write(taken)
         return len(taken)

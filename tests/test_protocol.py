@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.testing import StringTransport
 from zope.interface.verify import verifyObject
@@ -215,7 +214,7 @@ class WritingTests(_ProtocolCase):
         self.assertEqual(len(first), len(second) - 10)
 
     def test_a_kernel_without_room_and_a_connection_that_is_gone_make_all_wait(self) -> None:
-        for room in (0, ConnectionLost()):
+        for room in (0, ConnectionResetError()):
             first, second = self.written(room)
             self.assertEqual(first, second)
 

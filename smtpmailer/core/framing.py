@@ -117,7 +117,7 @@ class Framer:
             or len(data) > self._limit_bytes
             or self.error is not None
             # Most requests have few brackets, and looking for one is fast.
-            or _has_more(data, b"{[", self._max_depth)
+            or (len(data) > self._max_depth and _has_more(data, b"{[", self._max_depth))
         ):
             return None
         try:

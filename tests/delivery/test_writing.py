@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import ISystemHandle, ITCPTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
@@ -28,10 +28,14 @@ class KernelTape(Tape):
     def __init__(self) -> None:
         """Note apart what was given to the kernel, and what waits for the reactor."""
         super().__init__()
-        directlyProvides(self, ITCPTransport)
+        directlyProvides(self, ISystemHandle, ITCPTransport)
         self.waited: list[bytes] = []
 
-    def writeSomeData(self, data: bytes) -> int:
+    def getHandle(self) -> KernelTape:
+        """Be one's own socket."""
+        return self
+
+    def send(self, data: bytes) -> int:
         """Take what there is room for."""
         taken = data[: self.room]
         self.writes.append(taken)
@@ -102,10 +106,10 @@ class LateTape(KernelTape):
         super().__init__()
         self.sent: list[bytes] = []
 
-    def writeSomeData(self, data: bytes) -> int:
+    def send(self, data: bytes) -> int:
         """Send it."""
         self.sent.append(data)
-        return super().writeSomeData(data)
+        return super().send(data)
 
     def turn(self) -> None:
         """Send what waits."""
