@@ -71,7 +71,6 @@ class Carrier:
         self._left_open = False
         self.over = False
         self._busy = self._resting = self._heard = False
-        self._early: list[Transaction] = []
         self._news: deque[Callable[[], None]] = deque()
         self._patience = Patience(clock, self._too_late)
         session.hand_over(self)
@@ -257,10 +256,13 @@ class Carrier:
             self._send(transaction)
 
     def _mark_early(self) -> None:
-        """Mark mails whose openings are written, so that the server and the mark work together."""
-        early, self._early = self._early, []
-        for transaction in early:
-            self._mark(transaction, transaction.errand.mail.envelope.recipients)
+        """Mark the mail whose opening is written, so that the server and the mark work together.
+
+        Only the last can be one: behind it there is no room before it is marked.
+        """
+        if self._flying and self._flying[-1].marks_early:
+            last = self._flying[-1]
+            self._mark(last, last.errand.mail.envelope.recipients)
 
     @returns_deferred
     async def _mark(self, transaction: Transaction, recipients: tuple[str, ...]) -> None:
@@ -304,8 +306,7 @@ class Carrier:
                 break
             self._begin(errand)
         self._flush()
-        if self._early:
-            self._mark_early()
+        self._mark_early()
         self._report()
 
     def _begin(self, errand: Errand) -> None:
@@ -335,8 +336,6 @@ class Carrier:
         errand.holder = self
         self.carried += 1
         self._flying.append(transaction)
-        if transaction.marks_early:
-            self._early.append(transaction)
         parts, answers = transaction.opening()
         self._out += parts
         self._due_soon += answers

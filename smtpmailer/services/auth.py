@@ -98,19 +98,15 @@ class PasswordAuth:
 
     def check(self, password: object, peer: str, standing: Standing) -> Deferred[Grant | None]:
         """Fire with what the password allows; see IAuth. At once when it is remembered."""
-        grant = self.known(password, peer, standing)
+        digest = self._digest(password)
+        grant = self._granted(digest, peer, standing)
         if grant is not None:
             return succeed(grant)
-        return self._check(password, self._digest(password), peer, standing)
+        return self._check(password, digest, peer, standing)
 
     def known(self, password: object, peer: str, standing: Standing) -> Grant | None:
         """Give what a password allows that is remembered as right; see IAuth."""
-        digest = self._digest(password)
-        grant = None if digest is None else self._remembered(digest)
-        if grant is None or not grant.allows_peer(peer):
-            return None
-        standing.right = True
-        return grant
+        return self._granted(self._digest(password), peer, standing)
 
     def admit(self, grant: Grant, request: str) -> str:
         """Give why a request of this name is refused now, or an empty text; see IAuth."""
@@ -191,6 +187,14 @@ class PasswordAuth:
             return
         self._right = {known: entry for known, entry in self._right.items() if entry[1] > now}
         self._right[digest] = (grant, now + self._remember)
+
+    def _granted(self, digest: bytes | None, peer: str, standing: Standing) -> Grant | None:
+        """Give what a remembered password allows this client; None when it has to be checked."""
+        grant = None if digest is None else self._remembered(digest)
+        if grant is None or not grant.allows_peer(peer):
+            return None
+        standing.right = True
+        return grant
 
     def _remembered(self, digest: bytes) -> Grant | None:
         entry = self._right.get(digest)

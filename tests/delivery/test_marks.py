@@ -137,24 +137,24 @@ class EarlyTests(SynchronousTestCase):
         self.assertEqual(outcomes(dialogue), [[DELIVERED], [TEMPORARY]])
         self.assertFalse(dialogue.tape.aborted)
 
+    def given_up_behind_another(self, *, early: bool) -> Dialogue:
+        """Give up a mail behind one whose final reply is due."""
+        dialogue = begin(("PIPELINING",), mail(A))
+        dialogue.hear(OK, OK, "354 go")
+        (sending,) = dialogue.send(Marks(early=early).mail(B))
+        sending.cancel()
+        return dialogue
+
     def test_a_mail_given_up_behind_another_does_not_keep_the_session(self) -> None:
         for early in (False, True):
-            marks = Marks(early=early)
-            dialogue = begin(("PIPELINING",), mail(A))
-            dialogue.hear(OK, OK, "354 go")
-            (sending,) = dialogue.send(marks.mail(B))
-            sending.cancel()
+            dialogue = self.given_up_behind_another(early=early)
             dialogue.hear(KEPT, OK, OK, "354 go")
             self.assertTrue(dialogue.tape.aborted)
             self.assertEqual(outcomes(dialogue), [[TEMPORARY], [DELIVERED]])
 
     def test_nor_does_it_end_one_that_waits_for_nothing_of_it(self) -> None:
         for early in (False, True):
-            marks = Marks(early=early)
-            dialogue = begin(("PIPELINING",), mail(A))
-            dialogue.hear(OK, OK, "354 go")
-            (sending,) = dialogue.send(marks.mail(B))
-            sending.cancel()
+            dialogue = self.given_up_behind_another(early=early)
             dialogue.hear(KEPT, OK, "450 4.1.1 no", "503 no")
             self.assertFalse(dialogue.tape.aborted)
 

@@ -117,22 +117,15 @@ class ForeignTests(FileCase):
         queue, watch = self.process()
         self.run_queue(queue)
         with mock.patch("os.path.lexists", side_effect=AssertionError("looked")):
-            for later in (False, True):
+            for later, here in itertools.product((False, True), (True, False)):
                 names = queue.store._names
                 names.hide([ONE])
                 if not later:
-                    watch.tell(ONE, True)
-                names.show(ONE, None, present=True)
+                    watch.tell(ONE, here)
+                names.show(ONE, None, present=here)
                 if later:
-                    watch.tell(ONE, True)
-                self.assertEqual(self.names(queue), [ONE])
-                names.hide([ONE])
-                if not later:
-                    watch.tell(ONE, False)
-                names.show(ONE, None, present=False)
-                if later:
-                    watch.tell(ONE, False)
-                self.assertEqual(self.names(queue), [])
+                    watch.tell(ONE, here)
+                self.assertEqual(self.names(queue), [ONE] if here else [])
 
     def test_whatever_happens_to_a_mail_in_hand_the_directory_counts(self) -> None:
         """Its file goes and comes, in any order, told at any time, and we say what we will."""
