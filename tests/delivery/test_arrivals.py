@@ -78,7 +78,9 @@ def _records(server: Sealer, kind: str, size: int) -> list[bytes]:
         at = 20 if kind == "torn_ticket" else len(whole)
         return [server.seal(HANDSHAKE, part) for part in (whole[:at], whole[at:]) if part]
     if kind == "bad":
-        return [server.seal(APPLICATION_DATA, b"bad")[:-1] + b"?"]
+        sealed = bytearray(server.seal(APPLICATION_DATA, b"bad"))
+        sealed[-1] ^= 1  # Another byte, whatever it was: one time in 256 it is what one would put.
+        return [bytes(sealed)]
     alerts = {"warning": b"\1\0", "fatal": b"\2\x28"}
     if kind in alerts:
         return [server.seal(ALERT, alerts[kind])]
