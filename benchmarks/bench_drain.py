@@ -120,12 +120,13 @@ def be_engine(port: int, count: int) -> None:
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred
 
+    from smtpmailer.bundle import bundled
     from smtpmailer.core.mime import MessageOptions, Stamp, compose
     from smtpmailer.core.model import Address, Encryption, MailRequest, Route
     from smtpmailer.delivery.limits import PoolLimits
     from smtpmailer.delivery.sender import Sender
 
-    reactor: Any = installed
+    reactor = bundled(installed)
     sender = Sender(reactor, 60, PoolLimits(connections=SESSIONS))
     route = Route(host="127.0.0.1", port=port, encryption=Encryption.NONE, ehlo_name="x.example")
     request = MailRequest(to=(Address(email="user@example.org"),), subject="s", body=BODY)

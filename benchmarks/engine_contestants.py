@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -58,12 +57,13 @@ def run_engine(task: Task) -> None:
     from twisted.internet import reactor as installed
     from twisted.logger import LogPublisher, globalLogBeginner
 
+    from smtpmailer.bundle import bundled
     from smtpmailer.core.model import DeliveryResult, Encryption, Envelope, OutgoingMail, Route
     from smtpmailer.delivery.limits import PoolLimits
     from smtpmailer.delivery.sender import Sender
 
-    reactor: Any = installed
-    reactor.seconds = time.monotonic
+    installed.seconds = time.monotonic  # type: ignore[method-assign] # as tap.py does
+    reactor = bundled(installed)
     globalLogBeginner.beginLoggingTo([LogPublisher()], redirectStandardIO=False)
     limits = PoolLimits(
         connections=task.sessions,

@@ -52,10 +52,13 @@ def makeService(options: Options) -> IService:
     Faulty settings end the process with status 1 and every fault on standard error. (twistd would
     show a UsageError from here as a traceback, and exit with 0 after one from parsing options.)
     """
-    from twisted.internet import reactor
+    from twisted.internet import reactor as the_reactor
+
+    from smtpmailer.bundle import bundled
 
     # Twisted's timers stand still while the wall clock goes back; no timer exists yet.
-    reactor.seconds = time.monotonic  # type: ignore[method-assign]
+    the_reactor.seconds = time.monotonic  # type: ignore[method-assign]
+    reactor = bundled(the_reactor)
     # What we make is for us alone; twistd's --umask comes later and counts more.
     os.umask(0o077)
     _take_descriptors()
