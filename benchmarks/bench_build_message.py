@@ -42,7 +42,7 @@ def ours(html: str, files: tuple[LoadedFile, ...] = ()) -> bytes:
     mail = compose(
         REQUEST, body=html, sender=SENDER, files=files, stamp=STAMP, options=MessageOptions()
     )
-    return mail.wire(EIGHT_BIT)
+    return mail.wire(EIGHT_BIT).data
 
 
 def stdlib(html: str, attached: bytes | None = None) -> bytes:

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: MIT
 """How fast a queue of due mails drains, beside the delivery engine alone.
 
-Run it as ``python benchmarks/bench_drain.py``. The SMTP server (sink.py) runs in a process of its
-own, and so do the service and the engine. Each mail is 10 KB of HTML, built anew by both; both have
-20 mails in hand and 10 sessions, as the settings' defaults are. The exit status says whether the
-queue reached 80 % of the engine's rate in every row.
+Run it as ``python benchmarks/bench_drain.py``. The SMTP server runs in a process of its own, and so
+do the service and the engine: sink.py, which throws away what it gets, answers late or at once; a
+Postfix that delivers into a maildir (where there is one, and for root). Each mail is 10 KB of HTML,
+built anew by both; both have 20 mails in hand and 10 sessions, as the settings' defaults are. The
+exit status says whether the queue reached 80 % of the engine's rate in every row.
 """
 
 # ruff: noqa: PLC0415 -- each process imports what its role needs; a reactor, for one, only some
 
 from __future__ import annotations
 
+import os
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +29,8 @@ import attrs
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench_queue import BODY, SETTINGS, started
+from tests.integration.servers import Postfix
+from tests.integration.service import until
 
 AIM = 0.8
 ROUNDS = 3
@@ -34,7 +40,7 @@ IN_HAND = 20
 
 @attrs.frozen
 class Row:
-    """What the server offers, how late it answers (ms), and how many mails it is sent."""
+    """What the sink offers, how late it answers (ms), and how many mails it is sent."""
 
     offer: str
     delay: int
@@ -45,8 +51,44 @@ class Row:
         """Say what it is."""
         return f"{self.delay} ms, {self.offer or 'no extensions'}"
 
+    @contextmanager
+    def server(self) -> Iterator[int]:
+        """Run the sink; gives its port."""
+        script = str(Path(__file__).resolve().parent / "sink.py")
+        command = [sys.executable, script, "--offer", self.offer, "--delay", str(self.delay)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as server:
+            assert server.stdout
+            try:
+                yield int(server.stdout.readline())
+            finally:
+                server.kill()
 
-ROWS = (
+
+@attrs.frozen
+class PostfixRow:
+    """A Postfix, and how many mails it is sent."""
+
+    mails: int
+    label = "Postfix"
+
+    @contextmanager
+    def server(self) -> Iterator[int]:
+        """Run it; gives its port."""
+        with tempfile.TemporaryDirectory() as directory:
+            root = Path(directory)
+            root.chmod(0o755)  # It has users of its own.
+            postfix = Postfix(root)
+            try:
+                until("Postfix is ready", postfix.is_ready)
+                yield postfix.port
+            finally:
+                postfix.stop()
+
+
+ROWS: tuple[Row | PostfixRow, ...] = (
+    PostfixRow(3000),
     Row("", 0, 6000),
     Row("PIPELINING", 0, 6000),
     Row("", 5, 4000),
@@ -64,6 +106,9 @@ def main() -> int:
     print(f"due mails of {len(BODY) // 1024} KB, {SESSIONS} sessions, mails a second, medians")
     missed = False
     for row in ROWS:
+        if isinstance(row, PostfixRow) and not has_postfix():
+            print(f"  {row.label:<22} not measured: there is none, or you are not root", flush=True)
+            continue
         rounds = [(engine(row), queue(row)) for _ in range(ROUNDS)]
         alone, drained = (statistics.median(rates) for rates in zip(*rounds, strict=True))
         share = statistics.median(drained / alone for alone, drained in rounds)
@@ -75,17 +120,23 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def engine(row: Row) -> float:
+def has_postfix() -> bool:
+    """Tell whether Postfix can be run."""
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    return os.geteuid() == 0 and shutil.which("postfix", path=path) is not None
+
+
+def engine(row: Row | PostfixRow) -> float:
     """Give the rate of the engine."""
-    with sink(row) as port:
+    with row.server() as port:
         command = [sys.executable, __file__, "engine", str(port), str(row.mails)]
         return float(subprocess.check_output(command))
 
 
-def queue(row: Row) -> float:
+def queue(row: Row | PostfixRow) -> float:
     """Give the rate of a queue."""
     past = int(time.time()) - 1000
-    with sink(row) as port:
+    with row.server() as port:
         settings = SETTINGS | {
             "SMTP_PORT": port,
             "SMTP_MAX_CONNECTIONS": SESSIONS,
@@ -98,21 +149,6 @@ def queue(row: Row) -> float:
                 time.sleep(0.05)
                 waiting = service.ask({"getQueueList": None})["data"]["total"]
             return float(first / (time.perf_counter() - begun))
-
-
-@contextmanager
-def sink(row: Row) -> Iterator[int]:
-    """Run the SMTP server; gives its port."""
-    script = str(Path(__file__).resolve().parent / "sink.py")
-    command = [sys.executable, script, "--offer", row.offer, "--delay", str(row.delay)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout
-        try:
-            yield int(server.stdout.readline())
-        finally:
-            server.kill()
 
 
 def be_engine(port: int, count: int) -> None:

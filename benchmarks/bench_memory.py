@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.bench_drain import Row, sink
+from benchmarks.bench_drain import Row
 from tests.integration.service import Service, mail_to
 
 MANY, LARGE = 10_000, 50
@@ -47,7 +47,7 @@ def main() -> int:
 def measure(what: str, count: int, each: int, mail: object, aim: float) -> bool:
     """Send so many mails, ``each`` on a connection; tell whether the aim was met."""
     delay = 100 if count == MANY else 0
-    with sink(Row("PIPELINING", delay, count)) as smtp_port:
+    with Row("PIPELINING", delay, count).server() as smtp_port:
         service = Service(SETTINGS | {"SMTP_PORT": smtp_port})
         try:
             before = memory(service.ready(), "VmRSS")

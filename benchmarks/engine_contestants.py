@@ -59,6 +59,7 @@ def run_engine(task: Task) -> None:
 
     from smtpmailer.bundle import bundled
     from smtpmailer.core.model import DeliveryResult, Encryption, Envelope, OutgoingMail, Route
+    from smtpmailer.core.wire import to_wire
     from smtpmailer.delivery.limits import PoolLimits
     from smtpmailer.delivery.sender import Sender
 
@@ -81,7 +82,7 @@ def run_engine(task: Task) -> None:
         ehlo_name="client.example.org",
         ca_file=task.authority,
     )
-    wire = Path(task.message).read_bytes()
+    wire = to_wire(Path(task.message).read_bytes())
     mail = OutgoingMail(
         mail_id="1",
         envelope=Envelope(sender=SENDER, recipients=(RECIPIENT,)),

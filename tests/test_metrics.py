@@ -27,6 +27,7 @@ from smtpmailer.core.model import (
 )
 from smtpmailer.core.replies import Reply, error, success
 from smtpmailer.core.standing import Standing
+from smtpmailer.core.wire import Wire
 from smtpmailer.errors import ClientError, FramingError
 from smtpmailer.interfaces import IDispatcher, ISender
 from smtpmailer.metrics import Figure, Metrics
@@ -72,7 +73,9 @@ class Deliveries:
 
 
 MAIL = OutgoingMail(
-    mail_id="1", envelope=Envelope(sender="a@x.org", recipients=("b@x.org",)), wire=lambda _: b""
+    mail_id="1",
+    envelope=Envelope(sender="a@x.org", recipients=("b@x.org",)),
+    wire=lambda _: Wire(b"", 0),
 )
 ROUTE = Route(host="x", port=25, encryption=Encryption.NONE, ehlo_name="y")
 

@@ -52,4 +52,4 @@ class TemplateExampleTests(QueueCase):
             self.assertEqual(answer, json.loads(example["answer"]))
         [(mail, _)] = self.server.sent
         self.assertIn("<p>Dear {{NAME}},</p>`, the mail says `<p>Dear Ada,</p>`", text)
-        self.assertIn(b"<p>Dear Ada,</p>", mail.wire(Capabilities()))
+        self.assertIn(b"<p>Dear Ada,</p>", mail.wire(Capabilities()).data)

@@ -193,8 +193,7 @@ def _message(request: MailRequest, text: str, settings: Settings) -> bytes:
             html=settings.mail_html, charset=settings.mail_charset, encoding=settings.mail_encoding
         ),
     )
-    stuffed = b"\r\n" + mail.wire(Capabilities(eight_bit=True, smtputf8=True))
-    return stuffed.replace(b"\r\n..", b"\r\n.")[2:]
+    return mail.wire(Capabilities(eight_bit=True, smtputf8=True)).plain()
 
 
 def _invalid(error: RequestInvalidError, status: ExitStatus) -> CommandFailure:

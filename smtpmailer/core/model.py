@@ -11,6 +11,7 @@ import attrs
 
 from smtpmailer.core.oauth import OAuth2
 from smtpmailer.core.rates import Rate
+from smtpmailer.core.wire import Wire
 
 __all__ = [
     "NOT_REACHED",
@@ -189,7 +190,7 @@ class OutgoingMail:
     """A mail ready to be handed over.
 
     ``wire`` gives the finished wire bytes for a server's capabilities: CRLF line ends, dots
-    stuffed, ending in CRLF, without the final dot. It is pure and may be called again.
+    stuffed and counted, ending in CRLF, without the final dot. It is pure and may be called again.
 
     ``before_dot`` is called with the accepted recipients before the final dot may go out, and its
     Deferred waited for: from then on the mail may be delivered. When it fails nothing is sent.
@@ -202,7 +203,7 @@ class OutgoingMail:
 
     mail_id: str
     envelope: Envelope
-    wire: Callable[[Capabilities], bytes] = attrs.field(repr=False)
+    wire: Callable[[Capabilities], Wire] = attrs.field(repr=False)
     before_dot: Callable[[tuple[str, ...]], Awaitable[None]] | None = attrs.field(
         default=None, repr=False
     )

@@ -128,6 +128,29 @@ class AddressListTests(SynchronousTestCase):
         self.assertEqual(self.field(("a@x.org", "")), "To: a@x.org\r\n")
         self.assertEqual(self.field(("a@x.org", " \x01")), "To: a@x.org\r\n")
 
+    def test_one_who_is_alone_is_written_as_with_others(self) -> None:
+        for width in range(1, 73):
+            for display in (
+                "x" * width,
+                ("ab " * width)[:width].strip(" "),
+                f"=?{'x' * width}",
+                "J. D",
+            ):
+                person = ("some.user@example.org", display)
+                lines = self.field(person).split("\r\n")
+                # Another one's comma makes the last line longer by one.
+                if len(lines[-2]) < 76:
+                    with_others = self.field(person, ("b@x.org", ""))
+                    self.assertTrue(with_others.startswith("\r\n".join(lines[:-1]) + ","))
+                self.assertLessEqual(max(map(len, lines)), 76)
+
+    def test_a_line_is_folded_no_sooner_than_it_must_be(self) -> None:
+        room = 76 - len("To:  <a@x.org>")
+        fits = "ab " * (room // 3) + "a" * (room % 3)
+        self.assertEqual(len(fits), room)
+        self.assertEqual(self.field(("a@x.org", fits)), f"To: {fits} <a@x.org>\r\n")
+        self.assertEqual(self.field(("a@x.org", f"{fits}b")), f"To: {fits}b\r\n <a@x.org>\r\n")
+
     def test_ascii_names_are_atoms_or_quoted_strings(self) -> None:
         for name, written in {
             "Some User": "Some User",
@@ -180,6 +203,12 @@ class StructuredTests(SynchronousTestCase):
         self.assertEqual(self.field("a.pdf"), "Content-Disposition: attachment; filename=a.pdf\r\n")
         self.assertIn('filename="a b(1).pdf"', self.field("a b(1).pdf"))
 
+    def test_an_apostrophe_is_quoted_for_parsers_that_would_lose_the_name(self) -> None:
+        for name in ("it's.pdf", "a'b'c.pdf"):
+            field = self.field(name)
+            self.assertEqual(field, f'Content-Disposition: attachment; filename="{name}"\r\n')
+            self.assertEqual(parse(field).get_filename(), name)
+
     def test_names_easily_misread_are_extended_values(self) -> None:
         for name in ("\u00e4.pdf", 'a"b.pdf', "a\\b.pdf", "=?utf-8?q?a?=", " a", "a ", ""):
             self.assertIn("filename*=utf-8''", self.field(name))
@@ -220,6 +249,7 @@ class BlockTests(SynchronousTestCase):
         for block in (
             b"A: b\r\n",
             b"A:\r\n",
+            b"A.b: .c\r\n .d\r\n",
             b"A: b\r\n c\r\nD-e: f\r\n  g\r\n",
             b"A: " + b"b" * 995 + b"\r\n",
         ):
@@ -229,6 +259,7 @@ class BlockTests(SynchronousTestCase):
         for block in (
             b"", b"A: b", b"A: b\n", b"A: b\r", b"A: b\r\n\r\n", b"A: b\r\n \r\n", b" A: b\r\n",
             b"A b\r\n", b"A : b\r\n", b"A: b\nC: d\r\n", b"A: b\rC: d\r\n", b"A: \0\r\n",
+            b".A: b\r\n", b"A: b\r\n.C: d\r\n", b"A: b\r\n.c\r\n",
             b"A: b\tc\r\n", b"A: \x1b\r\n", b"A: \xc3\xbc\r\n", b"A: " + b"b" * 996 + b"\r\n",
         ):  # fmt: skip
             self.assertRaises(MessageError, headers.check_block, block)

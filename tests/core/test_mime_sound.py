@@ -56,6 +56,7 @@ class SoundTests(SynchronousTestCase):
         for case in (
             MessageCase(name=""),
             MessageCase(name="", body="\u00fc" * 10_000, options=MessageOptions(max_bytes=10**6)),
+            MessageCase(name="", body="\u00fc\u20ac\U0001f389"),
             MessageCase(name="", to=(Address(email="a@\u00fc.example", name="J\u00fcrgen"),)),
         ):
             self.assertTrue(sound(case))
@@ -78,5 +79,6 @@ class SoundTests(SynchronousTestCase):
         self.assertFalse(sound(MessageCase(name="", to=(), reply_to=people)))
 
     def test_half_a_surrogate_pair_is_not_sound(self) -> None:
-        self.assertFalse(sound(MessageCase(name="", body="\ud800")))
+        for body in ("\ud800", "\u00fc\udfff", "\u20ac\ud800"):
+            self.assertFalse(sound(MessageCase(name="", body=body)))
         self.assertFalse(sound(MessageCase(name="", subject="\ud800")))

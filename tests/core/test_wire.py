@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.wire import (
     MAX_LINE,
+    Wire,
     dot_stuff,
     has_line_over,
     normalise_newlines,
@@ -56,13 +57,28 @@ class DotTests(SynchronousTestCase):
             b"a.\r\nb.c": b"a.\r\nb.c",
             b"\r\n.\r\n.\r\n": b"\r\n..\r\n..\r\n",
         }.items():
-            self.assertEqual(dot_stuff(raw), expected)
+            self.assertEqual(dot_stuff(raw).data, expected)
 
     @_property
     @given(_pieces)
     def test_a_server_gets_the_message_back(self, pieces: list[bytes]) -> None:
         message = normalise_newlines(b"".join(pieces))
-        self.assertEqual(unstuff(dot_stuff(message)), message)
+        wire = dot_stuff(message)
+        self.assertEqual(unstuff(wire.data), message)
+        self.assertEqual(wire.plain(), message)
+
+    @_property
+    @given(_pieces)
+    def test_those_that_are_told_are_those_that_are_there(self, pieces: list[bytes]) -> None:
+        message = normalise_newlines(b"".join(pieces))
+        wire = dot_stuff(message)
+        lines = message.split(b"\r\n")
+        self.assertEqual(wire.dots, sum(line.startswith(b".") for line in lines))
+        self.assertEqual(wire.size, len(message))
+
+    def test_a_dot_within_a_line_is_none(self) -> None:
+        message = b"a.b\r\n .\r\nc.\r\n"
+        self.assertEqual(dot_stuff(message), Wire(message, 0))
 
 
 class LineLengthTests(SynchronousTestCase):
@@ -89,12 +105,12 @@ class WireTests(SynchronousTestCase):
     """A whole message is fit for DATA."""
 
     def test_it_ends_in_crlf_without_the_final_dot(self) -> None:
-        self.assertEqual(to_wire(b"a: b\n\n.\n"), b"a: b\r\n\r\n..\r\n")
-        self.assertEqual(to_wire(b"a: b\n\nx"), b"a: b\r\n\r\nx\r\n")
+        self.assertEqual(to_wire(b"a: b\n\n.\n"), Wire(b"a: b\r\n\r\n..\r\n", 1))
+        self.assertEqual(to_wire(b"a: b\n\nx"), Wire(b"a: b\r\n\r\nx\r\n", 0))
 
     @_property
     @given(_pieces)
     def test_nothing_can_end_the_data_early(self, pieces: list[bytes]) -> None:
-        wire = to_wire(b"".join(pieces))
+        wire = to_wire(b"".join(pieces)).data
         self.assertNotIn(b"\r\n.\r\n", b"\r\n" + wire)
         self.assertEqual(re.findall(rb"(?<!\r)\n|\r(?!\n)", wire), [])

@@ -27,6 +27,7 @@ from smtpmailer.core.model import (
     OutgoingMail,
     Route,
 )
+from smtpmailer.core.wire import Wire
 from smtpmailer.delivery.limits import PoolLimits
 from smtpmailer.delivery.sender import Sender
 
@@ -73,10 +74,15 @@ def mail(
     sender: str = "from@example.com",
 ) -> OutgoingMail:
     """Give a mail whose wire bytes are ``wire``, or made by it."""
+
+    def told(capabilities: Capabilities) -> Wire:
+        data = wire(capabilities) if callable(wire) else wire
+        return Wire(data, (b"\r\n" + data).count(b"\r\n."))
+
     return OutgoingMail(
         mail_id="mail-1",
         envelope=Envelope(sender=sender, recipients=recipients or ("to@example.com",)),
-        wire=wire if callable(wire) else lambda _: wire,
+        wire=told,
     )
 
 

@@ -205,7 +205,7 @@ class OneFaultASessionTests(SynchronousTestCase):
         for one in network.mails:
             message = by_sender[one.sender]
             self.assertEqual(
-                one.body, message.wire(Capabilities()).replace(b"\r\n..", b"\r\n."), one
+                one.body, message.wire(Capabilities()).data.replace(b"\r\n..", b"\r\n."), one
             )
             self.assertLessEqual(set(one.recipients), set(message.envelope.recipients))
 

@@ -134,7 +134,7 @@ class MessageTableTests(TestCase):
             self.assertEqual(differences(one.case, content), [], name)
             self.assertEqual(list(wire_faults(content, one.mail, offered)), [], name)
             # Byte for byte what was composed: nobody on the way had to mend anything.
-            self.assertTrue(content == unstuff(one.mail.wire(offered)), name)
+            self.assertTrue(content == unstuff(one.mail.wire(offered).data), name)
             count += 1
         return count
 

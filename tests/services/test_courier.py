@@ -55,7 +55,7 @@ class CourierTests(SynchronousTestCase):
 
     def wire(self) -> bytes:
         ((mail, _route),) = self.sender.sent
-        return mail.wire(Capabilities())
+        return mail.wire(Capabilities()).data
 
     def test_the_parts_are_what_they_stand_for(self) -> None:
         verifyObject(ISender, self.sender)

@@ -71,7 +71,7 @@ class DeliveryTests(PostmanCase):
     def test_id_and_date_of_the_message_are_those_of_the_name(self) -> None:
         self.put(due=1_699_999_000.25)
         self.deliver()
-        wire = self.server.sent[0][0].wire(Capabilities())
+        wire = self.server.sent[0][0].wire(Capabilities()).data
         self.assertIn(b"Message-ID: <0000000000000001@example.org>\r\n", wire)
         self.assertIn(b"Date: Tue, 14 Nov 2023 21:56:40 +0000\r\n", wire)
 
@@ -84,7 +84,7 @@ class DeliveryTests(PostmanCase):
         dates = {
             line
             for sent, _ in self.server.sent
-            for line in sent.wire(Capabilities()).splitlines()
+            for line in sent.wire(Capabilities()).data.splitlines()
             if line.startswith(b"Date:")
         }
         self.assertEqual(dates, {b"Date: Tue, 14 Nov 2023 22:13:20 +0000"}, name)

@@ -110,7 +110,7 @@ class TemplateCase(QueueCase):
 
     def bodies(self) -> list[str]:
         """Give the texts that were sent."""
-        wires = [sent.wire(Capabilities()) for sent, _ in self.server.sent]
+        wires = [sent.wire(Capabilities()).data for sent, _ in self.server.sent]
         return [wire.partition(b"\r\n\r\n")[2].decode() for wire in wires]
 
 
