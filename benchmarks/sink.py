@@ -182,6 +182,8 @@ class Client:
                 continue
             line_end = data.find(_DOT if self._in_data else _CRLF, at)
             if line_end < 0:
+                if self._in_data:  # Of a message only what may be the begin of its end matters.
+                    at = max(at, end - len(_DOT) + 1)
                 break
             if self._in_data:
                 self._in_data = False

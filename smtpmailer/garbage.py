@@ -10,6 +10,8 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
+from smtpmailer import heap
+
 __all__ = ["GarbageCollector"]
 
 #: Seconds between looks whether it is a good moment.
@@ -23,7 +25,7 @@ _RARER_YOUNG = 10
 
 
 class GarbageCollector(Service):
-    """Full collections at idle moments, while it runs.
+    """Full collections at idle moments, while it runs; then free memory goes back to the system.
 
     What exists at its start is left out of all collections: it stays anyhow.
     """
@@ -56,3 +58,4 @@ class GarbageCollector(Service):
     def _look(self) -> None:
         if not self._busy():
             gc.collect()
+            heap.give_back()

@@ -17,7 +17,7 @@ from twisted.application.service import IService
 from twisted.logger import ILogObserver, LogPublisher
 from twisted.python import usage
 
-from smtpmailer import configuration
+from smtpmailer import configuration, heap
 from smtpmailer.core.settings import Settings
 from smtpmailer.errors import OperatorError
 from smtpmailer.log import FORMATS, LineObserver, syslog_writer
@@ -62,6 +62,7 @@ def makeService(options: Options) -> IService:
     # What we make is for us alone; twistd's --umask comes later and counts more.
     os.umask(0o077)
     _take_descriptors()
+    heap.use_one_heap()
     ending = Ending(reactor)
     try:
         root = (_child if options["child"] else _service)(options, reactor, ending)

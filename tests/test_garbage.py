@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import gc
+import resource
 import weakref
+from pathlib import Path
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,6 +19,11 @@ class _Node:
 
     def __init__(self) -> None:
         self.itself = self
+
+
+def _resident_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    return int(pages) * resource.getpagesize()
 
 
 class GarbageCollectorTests(SynchronousTestCase):
@@ -42,6 +49,13 @@ class GarbageCollectorTests(SynchronousTestCase):
         gone = self.garbage()
         self.clock.advance(10)
         self.assertIsNone(gone())
+
+    def test_free_memory_goes_back_then(self) -> None:
+        blocks = [bytes(bytearray(100_000)) for _ in range(500)]
+        full = _resident_bytes()
+        del blocks[:-1]  # What lies below one that is used does not go by itself.
+        self.clock.advance(10)
+        self.assertLess(_resident_bytes(), full - 40_000_000)
 
     def test_a_busy_one_is_not(self) -> None:
         collections = gc.get_stats()[2]["collections"]

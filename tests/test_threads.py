@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -157,6 +159,21 @@ class ThreadsTests(ThreadsContract, SynchronousTestCase):
         gate.set()
         self.wait_for(stops[1])
         self.assertEqual(order, ["result", "stopped", "stopped"])
+
+    def test_an_idle_thread_holds_nothing_of_its_work(self) -> None:
+        class Large:
+            """What can be referred to weakly."""
+
+        given, made = Large(), Large()
+        gone = [threading.Event(), threading.Event()]
+        weakref.finalize(given, gone[0].set)
+        weakref.finalize(made, gone[1].set)
+        result = self.threads.run(partial(lambda _, made: made, given, made))
+        del given, made
+        self.wait_for(result)
+        del result
+        # The thread may be about to lay its work down.
+        self.assertEqual([each.wait(10) for each in gone], [True, True])
 
     def test_stop_leaves_no_thread_behind(self) -> None:
         self.wait_for(self.threads.run(lambda: None))

@@ -164,6 +164,8 @@ class Carrier:
         self._patience.end()
         if self._body is not None:
             self._body.abandon()
+        # Session and carrier wait for the garbage collector, which a message must not.
+        self._body = self._large = None
         flying, self._flying = self._flying, deque()
         for transaction in flying:
             self._end(transaction, fate_of_lost(transaction, error))

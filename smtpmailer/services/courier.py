@@ -136,8 +136,12 @@ class Courier:
         size = _COPIES * await self._attachments.check(parts)
         await self._room.take(size)
         try:
-            mail = await self._compose_all(request, await self._attachments.load(parts), stamp)
-            return await self._hand_over(mail, routes, plan)
+            # No name for the files or the mail: they are to be gone when their room is given back.
+            return await self._hand_over(
+                await self._compose_all(request, await self._attachments.load(parts), stamp),
+                routes,
+                plan,
+            )
         finally:
             self._room.give(size)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -33,9 +35,11 @@ class SlowSender:
 
     def __init__(self) -> None:
         self.open: list[Deferred[DeliveryResult]] = []
+        self.mails: list[weakref.ref[OutgoingMail]] = []
 
-    def send(self, _mail: OutgoingMail, _route: Route) -> Deferred[DeliveryResult]:
+    def send(self, mail: OutgoingMail, _route: Route) -> Deferred[DeliveryResult]:
         done: Deferred[DeliveryResult] = Deferred()
+        self.mails.append(weakref.ref(mail))
         self.open.append(done)
         return done
 
@@ -81,6 +85,23 @@ class CourierRoomTests(SynchronousTestCase):
         for result in results:
             self.assertTrue(self.successResultOf(result).delivered)
         self.assertEqual(self.room.taken, 0)
+
+    def test_what_a_mail_held_is_gone_before_the_next_one_is_read(self) -> None:
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.room.limit = 4 * MB
+        load, alive = self.files.load, []
+
+        def noted(parts: tuple[FilePart, ...]) -> object:
+            alive.append([mail() is not None for mail in self.sender.mails])
+            return load(parts)
+
+        results = [self.deliver() for _ in range(3)]
+        loading: Callable[..., object] = noted
+        self.patch(self.files, "load", loading)
+        for _ in results:
+            self.sender.end()
+        self.assertEqual(alive, [[False], [False, False]])
 
     def test_mails_without_files_do_not_wait(self) -> None:
         for _ in range(4):
