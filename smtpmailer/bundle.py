@@ -19,8 +19,6 @@ from zope.interface import directlyProvides, providedBy
 
 __all__ = ["Bundle", "bundled"]
 
-#: So many events are served before the reactor's timers and other work have their turn.
-_AT_ONCE: Final = 256
 #: Of epoll(7), which not every system's ``select`` has: to read, to write, error or hung up.
 _IN: Final = 0x001
 _OUT: Final = 0x004
@@ -45,7 +43,7 @@ class Bundle:
     Twisted's reactor looks up an event's log prefix, calls with a context of the log's and asks
     the descriptor whether it is open, for each event: a third of what a small request costs. It
     watches this one's epoll(7) descriptor, which is ready while any member is; the members are
-    then served like it does (``_PollLikeMixin._doReadOrWrite``), as many as are ready.
+    then served like it does (``_PollLikeMixin._doReadOrWrite``).
     All the rest (timers, threads, names, processes) is the reactor's own.
     """
 
@@ -140,60 +138,56 @@ class Bundle:
         return "-"
 
     def doRead(self) -> None:
-        """Let every member do what it is ready for."""
+        """Let every member do what it is ready for.
+
+        All that are ready, as the reactor does: others count on a turn's having read whatever came.
+        """
         members = self._members
-        for descriptor, event in self._poller.poll(0, _AT_ONCE):
+        for descriptor, event in self._poller.poll(0, len(members) or 1):
             member = members.get(descriptor)
             if member is None:  # One that was served before it has ended it.
                 continue
             try:
                 if event == _IN:
-                    why = member.doRead()
-                    if why:
-                        self._end(member, why, reading=True)
+                    why, reading = member.doRead(), True
                 else:
-                    self._serve(member, descriptor, event)
+                    why, reading = self._serve(member, descriptor, event)
             except BaseException as error:  # noqa: BLE001 - as Twisted does: the others go on
-                self._fail(member, error)
+                self._log.failure("a connection failed and is closed")
+                why, reading = error, False
+            if why:
+                self._end(member, why, reading=reading)
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell all members that the reactor ends."""
         for member in list(self._members.values()):
-            try:
-                member.connectionLost(reason)
-            except Exception:  # noqa: BLE001 - the others are told all the same
-                self._log.failure("a connection failed when it ended")
+            self._lose(member, reason)
 
-    def _serve(self, member: Any, descriptor: int, event: int) -> None:
-        """Let a member do what it is ready for, if it is not gone."""
+    def _serve(self, member: Any, descriptor: int, event: int) -> tuple[Any, bool]:
+        """Let a member do what it is ready for; give why it ends, if so, and if reading told."""
         if event & _GONE and not event & _IN:
             reading = bool(self._wanted[descriptor] & _IN)
-            self._end(member, CONNECTION_DONE if reading else CONNECTION_LOST, reading=reading)
-            return
-        why, reading = None, bool(event & _IN)
-        if reading:
-            why = member.doRead()
-        if not why and event & _OUT:
-            why, reading = member.doWrite(), False
-        if why:
-            self._end(member, why, reading=reading)
+            return CONNECTION_DONE if reading else CONNECTION_LOST, reading
+        why = member.doRead() if event & _IN else None
+        if why or not event & _OUT:
+            return why, True
+        return member.doWrite(), False
 
     def _end(self, member: Any, why: BaseException, *, reading: bool) -> None:
         """Tell a member that it has ended, or that the other side writes no more."""
-        self.removeReader(member)
         reason = _REASONS.get(type(why)) or Failure(why)
         halves = reading and reason is connectionDone
-        if halves and IHalfCloseableDescriptor.providedBy(member):
-            member.readConnectionLost(reason)
-        else:
-            self.removeWriter(member)
-            member.connectionLost(reason)
+        self._lose(member, reason, half=halves and IHalfCloseableDescriptor.providedBy(member))
 
-    def _fail(self, member: Any, error: BaseException) -> None:
-        self._log.failure("a connection failed and is closed")
+    def _lose(self, member: Any, reason: Failure, *, half: bool = False) -> None:
         try:
-            self._end(member, error, reading=False)
-        except Exception:  # noqa: BLE001 - whatever it is, the others go on
+            self.removeReader(member)
+            if half:
+                member.readConnectionLost(reason)
+            else:
+                self.removeWriter(member)
+                member.connectionLost(reason)
+        except BaseException:  # noqa: BLE001 - whatever it is, the others go on
             self._log.failure("a connection failed when it ended")
 
     def _watched(self, event: int) -> list[Any]:
@@ -208,10 +202,10 @@ class Bundle:
         if wants == had:
             return
         if not had:
+            if not self._members:
+                self._reactor.addReader(self)
             self._poller.register(descriptor, wants)
             self._members[descriptor] = member
-            if len(self._members) == 1:
-                self._reactor.addReader(self)
         elif wants:
             self._poller.modify(descriptor, wants)
         else:

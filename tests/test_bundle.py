@@ -29,6 +29,7 @@ _ANSWERS: dict[str, Callable[[], Any]] = {
     "lost": lambda: CONNECTION_LOST,
     "other": lambda: OSError(5, "I/O error"),
     "fails": lambda: 1 / 0,
+    "ends badly": lambda: CONNECTION_LOST,
 }
 
 
@@ -55,6 +56,8 @@ class Member:
 
     def connectionLost(self, reason: Failure) -> None:
         self.note(f"ends: {type(reason.value).__name__}")
+        if self.answer == "ends badly":
+            raise ZeroDivisionError
 
     def act(self, what: str) -> Any:
         self.note(what)
@@ -185,11 +188,32 @@ class BundleTests(SynchronousTestCase):
         one, two = self.member("one", "done"), self.member("two")
         for member in (one, two):
             member.theirs.send(b"x")
-        self.patch(one, "connectionLost", lambda _reason: 1 / 0)
+        self.patch(one, "connectionLost", exit)
         self.bundle.doRead()
         self.assertEqual(self.said, ["one reads", "two reads"])
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
         self.assertEqual(self.bundle.getReaders(), [two, self.bundle])
+
+    def test_all_that_are_ready_are_served_in_a_turn(self) -> None:
+        members = [self.member(str(number)) for number in range(400)]
+        for member in members:
+            member.theirs.send(b"x")
+        self.bundle.doRead()
+        self.assertEqual(len(set(self.said)), 400)
+
+    def test_what_the_kernel_refuses_can_be_tried_again(self) -> None:
+        one, two = Member(self.bundle, "one", self.said), Member(self.bundle, "two", self.said)
+        refused = OSError(28, "No space left on device")
+        adding = self.patch(self.reactor, "addReader", _raises(refused))
+        self.assertRaises(OSError, self.bundle.addReader, one)
+        adding.restore()
+        for member in (two, one):
+            self.addCleanup(member.close)
+            self.bundle.addReader(member)
+            member.theirs.send(b"x")
+        self.assertEqual(self.reactor.getReaders(), [self.bundle])
+        self.bundle.doRead()
+        self.assertEqual(sorted(self.said), ["one reads", "two reads"])
 
     def test_one_closed_before_it_left_is_forgotten(self) -> None:
         one = self.member("one")
@@ -199,10 +223,11 @@ class BundleTests(SynchronousTestCase):
 
     def test_the_end_of_the_reactor_is_told_to_all(self) -> None:
         members = [self.member(name) for name in ("one", "two", "three")]
-        self.patch(members[1], "connectionLost", lambda _reason: 1 / 0)
+        self.patch(members[1], "connectionLost", exit)
         self.bundle.connectionLost(Failure(CONNECTION_LOST))
         self.assertEqual(self.said, ["one ends: ConnectionLost", "three ends: ConnectionLost"])
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
+        self.assertEqual(self.bundle.getReaders(), [])
 
     def test_all_else_is_the_reactors(self) -> None:
         self.assertTrue(IReactorTime.providedBy(self.bundle))
@@ -335,6 +360,13 @@ class PortTests(SynchronousTestCase):
                 (transport,) = set(self.bundle.getReaders()) - set(self.outer.getReaders())
                 self.assertIs(transport.reactor, self.bundle)
             self.turn_until(lambda: self.bundle.getReaders() == self.outer.getReaders())
+
+
+def _raises(error: Exception) -> Callable[[object], None]:
+    def work(_: object) -> None:
+        raise error
+
+    return work
 
 
 def _read(client: socket.socket, heard: list[bytes]) -> bool:
