@@ -279,8 +279,9 @@ class QueueRunner(Service):
 
     def _claim(self) -> None:
         self._deliver_ready()
-        wanted = self._scanning or self._plan.at_once
-        if not (self._owner and self.running and wanted) or self._claiming:
+        if self._claiming or not (self._owner and self.running):
+            return
+        if not (self._scanning or self._plan.at_once):
             return
         if self._room() > 0:
             self._claiming = True
@@ -298,9 +299,11 @@ class QueueRunner(Service):
 
     def _await_room(self) -> None:
         """Look again soon whether there is room; deliveries that end make some anyway."""
-        timer, due = self._crowd_timer, self._queue.next_due()
-        waits = self._ready or (due is not None and due <= self._now())
-        if waits and (timer is None or not timer.active()):
+        timer = self._crowd_timer
+        if timer is not None and timer.active():
+            return
+        due = self._queue.next_due()
+        if self._ready or (due is not None and due <= self._now()):
             self._crowd_timer = self._clock.callLater(_CROWDED, self._claim)
 
     def _slots(self) -> int:
@@ -311,7 +314,7 @@ class QueueRunner(Service):
     def _room(self) -> int:
         """Give how many mails may be claimed: few at a time cost as much as many."""
         ahead, ready = self._plan.ahead, len(self._ready)
-        return self._slots() + ahead - ready if ready <= ahead // 2 else 0
+        return 0 if ready > ahead // 2 else self._slots() + ahead - ready
 
     def _deliver_ready(self) -> None:
         """Deliver what is claimed, as far as there are slots; return it when there is no run."""
@@ -359,7 +362,7 @@ class QueueRunner(Service):
         return under_way or self.in_flight > 0
 
     def _settled(self) -> None:
-        if not self._busy():
+        if self._idle and not self._busy():
             idle, self._idle = self._idle, []
             for waiting in idle:
                 waiting.callback(None)

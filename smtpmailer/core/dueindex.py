@@ -62,10 +62,11 @@ class DueIndex:
 
     def discard(self, name: str) -> bool:
         """Take a name out; tells whether it was in."""
-        if name not in self._names:
+        try:
+            self._names.remove(name)
+        except ValueError:
             return False
         self._due.remove((self.due_at(name), name))
-        self._names.remove(name)
         self._moved.pop(name, None)
         return True
 

@@ -113,7 +113,7 @@ class MailState:
             settled=self.settled + settled,
             in_doubt=in_doubt,
             in_doubt_since=attempt.at if in_doubt else 0.0,
-            doubted=tuple(dict.fromkeys(self.doubted + in_doubt)),
+            doubted=tuple(dict.fromkeys(self.doubted + in_doubt)) if in_doubt else self.doubted,
             held=self.held,
             forgotten=forgotten,
         )
@@ -123,16 +123,22 @@ class MailState:
 
         Of a long one the middle goes, and what was said in it before.
         """
+        if not self.attempts:
+            return (attempt,), self.forgotten
         every = (*self.attempts, attempt)
         kept = (every[0], *every[1:][-(MAX_ATTEMPTS - 1) :])
         return _bounded(kept), self.forgotten + len(every) - len(kept)
 
     def settled_addresses(self) -> frozenset[str]:
         """Give the recipients that are not to be tried again."""
+        if not self.settled:
+            return frozenset()
         return frozenset(outcome.recipient for outcome in self.settled)
 
     def ever_in_doubt(self) -> tuple[str, ...]:
         """Give the recipients who are in doubt, or ever were: they may have the mail already."""
+        if not (self.doubted or self.in_doubt):
+            return ()
         return tuple(dict.fromkeys((*self.doubted, *self.in_doubt)))
 
 

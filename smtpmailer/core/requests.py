@@ -30,6 +30,8 @@ _MAX_EXACT: Final = 1e15
 _MAX_ITEMS: Final = 1000
 #: The fields that every mail has.
 _USUAL: Final = frozenset({"to", "ccList", "bccList", "subject", "body"})
+#: And those of nearly every mail that waits in a queue.
+_QUEUED: Final = _USUAL | {"failToDelivered"}
 _LISTS: Final = {
     "to",
     "ccList",
@@ -226,6 +228,9 @@ def _mail(document: Mapping[str, Any]) -> MailRequest:
 
 def _more(document: Mapping[str, Any]) -> dict[str, Any]:
     """Read the fields that most mails lack."""
+    failures = _integer(document.get("failToDelivered")) or 0
+    if document.keys() <= _QUEUED:
+        return {"fail_to_delivered": failures}
     return {
         "reply_to": _addresses(document.get("replyTo", ())),
         "template": document.get("useTemplate"),
@@ -240,7 +245,7 @@ def _more(document: Mapping[str, Any]) -> dict[str, Any]:
         "smtp": _overrides(document),
         "timeout": _integer(document.get("timeout")),
         "schedule_time": _integer(document.get("scheduleTime")),
-        "fail_to_delivered": _integer(document.get("failToDelivered")) or 0,
+        "fail_to_delivered": failures,
     }
 
 

@@ -113,6 +113,9 @@ def after_attempt(
         outcomes=result.outcomes,
         dialogue=result.dialogue,
     )
+    if result.delivered and not state.settled:
+        # What becomes of most mails; what follows would come to the same.
+        return Done(state=state.attempted(attempt, result.outcomes, ()))
     final = (Outcome.DELIVERED, Outcome.PERMANENT)
     settled = tuple(o for o in result.outcomes if o.outcome in final)
     doubtful = tuple(o.recipient for o in result.outcomes if o.outcome is Outcome.UNCERTAIN)

@@ -62,8 +62,9 @@ class Slots:
 
     def lent_too_long(self, now: float) -> int:
         """Count the slots that servers have beyond their share, in slow deliveries."""
-        return sum(
-            min(bisect_right(since, now - _SLOW), len(since) - self._share)
-            for since in self._since.values()
-            if len(since) > self._share
-        )
+        slow, count = now - _SLOW, 0
+        for since in self._since.values():
+            # That a server is fast is seen at once: this is asked whenever a delivery ends.
+            if since[0] <= slow and len(since) > self._share:
+                count += min(bisect_right(since, slow), len(since) - self._share)
+        return count

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from smtpmailer.coroutines import returns_deferred
 from smtpmailer.delivery.body import CHUNK, BodyWriter
 from smtpmailer.delivery.commands import write_commands
 from smtpmailer.delivery.dispatching import Dispatcher
@@ -266,24 +266,34 @@ class Carrier:
             last = self._flying[-1]
             self._mark(last, last.errand.mail.envelope.recipients)
 
-    @returns_deferred
-    async def _mark(self, transaction: Transaction, recipients: tuple[str, ...]) -> None:
+    def _mark(self, transaction: Transaction, recipients: tuple[str, ...]) -> None:
         """Say that a mail may be delivered from now on; if nobody takes note, don't send it."""
         transaction.needs_mark = False
         before_dot = transaction.errand.mail.before_dot
         assert before_dot is not None
+        # No coroutine: there is a mark for each mail of the queue.
         try:
-            await before_dot(recipients)
-        except (NoSuchMailError, StoreError) as error:
-            self._stop(transaction, f"given up before the message: {error}")
-        except Exception:  # noqa: BLE001 - it goes to whoever sent the mail
-            transaction.fault = Failure()
-            self._stop(transaction, "given up before the message: a fault of our own")
+            marking = before_dot(recipients)
+        except Exception:  # noqa: BLE001 - as one that comes later
+            marking = fail()
+        if not isinstance(marking, Deferred):
+            marking = Deferred.fromCoroutine(_awaited(marking))
+        told = (transaction,)
+        marking.addCallbacks(self._marked, self._not_marked, told, errbackArgs=told)
+
+    def _marked(self, _: None, transaction: Transaction) -> None:
+        transaction.marked = True
+        if not self._busy and not self.over:
+            self._advance(transaction)
+            self._move_on()
+
+    def _not_marked(self, failure: Failure, transaction: Transaction) -> None:
+        why = "a fault of our own"
+        if failure.check(NoSuchMailError, StoreError):
+            why = str(failure.value)
         else:
-            transaction.marked = True
-            if not self._busy and not self.over:
-                self._advance(transaction)
-                self._move_on()
+            transaction.fault = failure  # It goes to whoever sent the mail.
+        self._stop(transaction, f"given up before the message: {why}")
 
     def _stop(self, transaction: Transaction, why: str) -> None:
         """Don't send a mail that could not be marked.
@@ -424,3 +434,7 @@ class Carrier:
             self._dispatcher.rests(self)
         while self._news:
             self._news.popleft()()
+
+
+async def _awaited(mark: Awaitable[None]) -> None:
+    await mark

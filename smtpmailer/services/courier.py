@@ -156,9 +156,18 @@ class Courier:
             mail = attrs.evolve(mail, envelope=attrs.evolve(mail.envelope, recipients=left))
         if plan.before_dot is not None:
             mail = mail.marked_by(plan.before_dot, early=plan.early)
-        if len(routes) == 1 and plan.tried is None:
-            return self._sender.send(mail, routes[0])
-        return self._send(mail, routes, plan)
+        if len(routes) > 1:
+            return self._send(mail, routes, plan)
+        # As for most mails there is no other account to go on with: again without a coroutine.
+        sending, tried = self._sender.send(mail, routes[0]), plan.tried
+        if tried is not None:
+
+            def told(result: DeliveryResult) -> DeliveryResult:
+                tried(routes[0], result)
+                return result
+
+            sending.addCallback(told)
+        return sending
 
     def check(self, request: MailRequest, stamp: Stamp) -> Deferred[None]:
         """Fire when a mail can be built as things are now; fails as ``deliver`` does."""

@@ -89,6 +89,7 @@ class _Claim:
 
     def __init__(self, mail: StoredMail) -> None:
         self.unmarked_mail = mail
+        self.accepted_at = 0.0
         self.state = mail.state
         self.unmarked = ""
 
@@ -226,7 +227,9 @@ class Postman:
         if claim.unmarked and all(o.outcome is Outcome.TEMPORARY for o in result.outcomes):
             # Nobody has the mail, though an earlier mark may have held.
             return self._postponed(mail, self._tools.now() + _FAULT_PAUSE, claim.unmarked)
-        await count_result(self._tools.counters, result)
+        counting = count_result(self._tools.counters, result)
+        if not counting.called or counting.paused:
+            await counting  # Most counters are in memory, and need no wait.
         verdict = self._judge(claim, request, result)
         self._report(mail, routes[0], result, verdict)
         return self._settlement(mail, verdict)
@@ -243,7 +246,8 @@ class Postman:
 
         # Compat: the predecessor's names may hold an id of any length.
         unique = unique_of(mail.name)[:_LONGEST_ID]
-        stamp = Stamp(unique=unique, epoch_seconds=self._accepted_at(mail))
+        claim.accepted_at = self._accepted_at(mail)
+        stamp = Stamp(unique=unique, epoch_seconds=claim.accepted_at)
         plan = Plan(
             settled=mail.state.settled_addresses(),
             before_dot=mark,
@@ -272,7 +276,7 @@ class Postman:
     def _judge(self, claim: _Claim, request: MailRequest, result: DeliveryResult) -> Verdict:
         moment = Moment(
             now=self._tools.now(),
-            accepted_at=self._accepted_at(claim.unmarked_mail),
+            accepted_at=claim.accepted_at,
             jitter=self._tools.jitter(),
         )
         failures = request.fail_to_delivered

@@ -106,7 +106,7 @@ class Traffic:
         self._slots.give_back(slot)
         # Where the delivery told something about the server this changes nothing.
         self._breaker.untold(slot.server)
-        if self._breaker.is_out_of_reach(slot.server):
+        if not self._waiting or self._breaker.is_out_of_reach(slot.server):
             return
         try:
             self._call(slot.server, self._slots.free_for(slot.server))

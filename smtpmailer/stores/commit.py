@@ -29,7 +29,7 @@ from smtpmailer.errors import StoreError
 from smtpmailer.interfaces import IThreads
 from smtpmailer.stores.atomic import FileLock, HasFileno, sync_directory, sync_files
 
-__all__ = ["Batch", "GroupCommit", "Operation"]
+__all__ = ["WORTH_A_BATCH", "Batch", "GroupCommit", "Operation"]
 
 _T = TypeVar("_T")
 
@@ -40,7 +40,7 @@ _MAX_BATCH: Final = 128
 _MOST_BATCHES: Final = 3
 
 #: So many operations that may wait begin a batch of their own while another one is under way.
-_WORTH_A_BATCH: Final = 24
+WORTH_A_BATCH: Final = 24
 
 
 @attrs.define
@@ -192,9 +192,13 @@ class GroupCommit:
         """
         done: Deferred[_T] = Deferred()
         self._waiting.append(_Job(operation, done))
-        if not (patient and self._running and len(self._waiting) < _WORTH_A_BATCH):
+        if not (patient and self._running and len(self._waiting) < WORTH_A_BATCH):
             self._begin()
         return done
+
+    def hurry(self) -> None:
+        """Begin a batch with what waits, if it can begin: something in it has grown to be many."""
+        self._begin()
 
     def idle(self) -> Deferred[None]:
         """Fire when everything submitted so far has ended."""

@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 import orjson
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpmailer.core.names import is_file_name, make_file_name
@@ -28,6 +27,7 @@ from smtpmailer.stores.content import encode
 from smtpmailer.stores.folder import QueueFolder
 from smtpmailer.stores.graves import Burial, Graves
 from smtpmailer.stores.leftovers import find_leftovers
+from smtpmailer.stores.records import Records, as_store_error, store_error
 from smtpmailer.stores.recovery import recover
 from smtpmailer.stores.waiting import WaitingNames, due_of_state
 from smtpmailer.stores.watch import MakeWatch
@@ -76,6 +76,7 @@ class FileQueueStore:
         """Use these parts; nothing is touched before ``start``."""
         self._folder = folder
         self._commit = commit
+        self._records = Records(folder, commit)
         self._threads = threads
         self._dead = dead
         self._quarantine = quarantine
@@ -237,7 +238,8 @@ class FileQueueStore:
         """Move due mails to the directory of claimed ones."""
         if not self._folder.journal.is_open:
             raise StoreError("this process does not run the queue")
-        await self.look_around(now)
+        if not self._watch.watching:
+            await self.look_around(now)
         due = {name: self._names.index.due_at(name) for name in self._names.index.due(now, limit)}
         if not due:
             return ()
@@ -278,7 +280,7 @@ class FileQueueStore:
         """Write a state into the journal."""
         if name not in self._claimed:
             return fail(NoSuchMailError(name))
-        return self._submit(lambda batch: self._folder.record(batch, name, state), patient=True)
+        return self._records.add(name, state)
 
     def settle(self, name: str, settlement: Settlement) -> Deferred[None]:
         """Remove, return or bury a claimed mail."""
@@ -287,10 +289,9 @@ class FileQueueStore:
         if not settlement.done:
             return self._put_away(name, settlement)
         # What becomes of most mails; so without a coroutine.
-        done = self._submit(lambda batch: self._folder.done(batch, name), patient=True)
-        return done.addCallback(lambda _: self._removed(name))
+        return self._records.add(name, None).addCallback(self._removed, name)
 
-    def _removed(self, name: str) -> None:
+    def _removed(self, _: None, name: str) -> None:
         self._end_claim(name)
         self._rewrite_journal()
 
@@ -356,14 +357,14 @@ class FileQueueStore:
 
     def _submit(self, operation: Operation[_T], *, patient: bool = False) -> Deferred[_T]:
         """Run an operation with the next batch; fails with StoreError where it met an OSError."""
-        return self._commit.submit(operation, patient=patient).addErrback(_with_store_error)
+        return self._commit.submit(operation, patient=patient).addErrback(as_store_error)
 
     @returns_deferred
     async def _blocking(self, work: Callable[[], _T]) -> _T:
         try:
             return await self._threads.run(work)
         except OSError as error:
-            raise _store_error(error) from error
+            raise store_error(error) from error
 
     def _end_claim(self, name: str, due: float | None = None, *, present: bool = False) -> None:
         self._claimed.discard(name)
@@ -378,16 +379,6 @@ class FileQueueStore:
 def _check(name: str) -> None:
     if not is_file_name(name):
         raise NoSuchMailError(name)
-
-
-def _with_store_error(failure: Failure) -> Failure:
-    if isinstance(failure.value, OSError):
-        raise _store_error(failure.value) from failure.value
-    return failure
-
-
-def _store_error(error: OSError) -> StoreError:
-    return StoreError(f"{error.filename or 'the queue'}: {error.strerror}")
 
 
 def _record(settlement: Settlement) -> bytes:

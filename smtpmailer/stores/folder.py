@@ -10,7 +10,7 @@ a crash may leave two of a mail, never none; ``recover`` then takes one away.)
     QUEUE_DIR/.smtpmailer/           ours: locks, journal, files being written, notes on new mails
     QUEUE_PROCESS_DIR/mail_*.json    being delivered
 
-What ``claim``, ``record``, ``done``, ``requeue`` and ``bury`` do may be asked for again after it
+What ``claim``, ``record``, ``requeue`` and ``bury`` do may be asked for again after it
 failed, however far it came.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 
 import attrs
 
@@ -35,9 +35,12 @@ from smtpmailer.stores.notes import Notes
 from smtpmailer.stores.scratch import Scratch
 from smtpmailer.threads import InlineThreads
 
-__all__ = ["Paths", "QueueFolder", "Taken"]
+__all__ = ["Change", "Paths", "QueueFolder", "Taken"]
 
 _Steps = Generator[None, None, None]
+
+#: A claimed mail's name, and its state; None: it was delivered to everybody.
+Change = tuple[str, MailState | None]
 
 
 @attrs.frozen
@@ -74,6 +77,7 @@ class QueueFolder:
     def __init__(self, paths: Paths, journal: Journal, disposal: Disposal | None = None) -> None:
         """Use these directories; ``prepare`` makes them."""
         self.paths = paths
+        self._waiting, self._claimed = (os.path.join(p, "") for p in (paths.waiting, paths.claimed))
         self.disposal = disposal or Disposal(InlineThreads())
         self.journal = journal
         self.scratch = Scratch(paths.own("tmp"))
@@ -282,16 +286,32 @@ class QueueFolder:
         self._stuck.discard(name)
         return mail
 
-    def record(self, batch: Batch, name: str, state: MailState) -> _Steps:
-        """Make a claimed mail's state durable."""
-        self.journal.record(name, state, claimed=True)
-        yield from self._synced(batch)
+    def record(
+        self, batch: Batch, changes: Sequence[Change]
+    ) -> Generator[None, None, dict[int, Exception]]:
+        """Make states of claimed mails durable, and remove the mails that were delivered.
 
-    def done(self, batch: Batch, name: str) -> _Steps:
-        """Remove a claimed mail that was delivered: the journal says so, durably, first."""
-        self.journal.record_done(name)
-        yield from self._synced(batch)
-        self.disposal.unlink(self.claimed(name))
+        The journal says so, durably, first. Returns why some could not be recorded or removed, by
+        their place in ``changes``: they keep none of the others.
+        """
+        faults: dict[int, Exception] = {}
+        for number, (name, state) in enumerate(changes):
+            try:
+                if state is None:
+                    self.journal.record_done(name)
+                else:
+                    self.journal.record(name, state, claimed=True)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this one's own
+                faults[number] = error
+        if len(faults) < len(changes):
+            yield from self._synced(batch)
+        for number, (name, state) in enumerate(changes):
+            if state is None and number not in faults:
+                try:
+                    self.disposal.unlink(self.claimed(name))
+                except Exception as error:  # noqa: BLE001 - as above
+                    faults[number] = error
+        return faults
 
     def requeue(self, batch: Batch, name: str, content: bytes | None, state: MailState) -> _Steps:
         """Put a claimed mail back, with new content if any; its name stays.
@@ -419,11 +439,11 @@ class QueueFolder:
 
     def waiting(self, name: str) -> str:
         """Give a waiting mail's path."""
-        return os.path.join(self.paths.waiting, name)
+        return self._waiting + name
 
     def claimed(self, name: str) -> str:
         """Give a claimed mail's path."""
-        return os.path.join(self.paths.claimed, name)
+        return self._claimed + name
 
 
 def _taken(name: str) -> StoreError:

@@ -174,7 +174,7 @@ class Journal(States):
         ``note`` is the id of the note that it comes from, empty to keep the one known. Raises
         OSError when there is no space; nothing is changed then.
         """
-        what = state_to_json(state)
+        what = state_to_json(state) if state is not FRESH else {}
         if claimed:
             what["claimed"] = True
         if note := note or self.note_of(name):

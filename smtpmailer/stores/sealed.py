@@ -122,6 +122,8 @@ class QueueCipher:
 
 def _changed(state: MailState, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> MailState:
     """Change what the attempts of a mail keep of dialogues; few have any."""
+    if not state.attempts:
+        return state
 
     def changed(attempt: Attempt) -> Attempt:
         lines = attempt.dialogue

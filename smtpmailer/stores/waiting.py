@@ -60,6 +60,8 @@ class WaitingNames:
     def load(self, index: DueIndex) -> None:
         """Go on with what ``read`` gave, and what happened since ``begin``."""
         self.index = index
+        for name in self._hidden:
+            self.index.discard(name)
         early, self._early = self._early or set(), None
         for name in early:
             self.look(name)
@@ -79,8 +81,6 @@ class WaitingNames:
             present = self._folder.waits(name)
         if present:
             self.add(name, due)
-        else:
-            self.index.discard(name)
 
     def add(self, name: str, due: float | None) -> None:
         """Say that a mail is in the queue."""

@@ -74,6 +74,13 @@ class MailParserTests(SynchronousTestCase):
         self.assertEqual(request, expected)
         self.assertIsInstance(request.timeout, int)
 
+    def test_what_a_queue_adds_makes_no_other_mail_of_one_that_has_nothing_else(self) -> None:
+        for failures in (0, 1, 2.0):
+            short = _parse(failToDelivered=failures)
+            self.assertEqual(short, _parse(failToDelivered=failures, replyTo=[]))
+            self.assertEqual(short.fail_to_delivered, failures)
+            self.assertIsInstance(short.fail_to_delivered, int)
+
     def test_a_file_without_name_takes_the_last_component_of_its_path(self) -> None:
         request = _parse(attachments=[["/x/a.txt"], ["b"], ["/x/"], ["/"]], embedded=[["i/j", "c"]])
         self.assertEqual([p.name for p in request.attachments], ["a.txt", "b", "x", "/"])

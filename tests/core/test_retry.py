@@ -67,6 +67,17 @@ class AfterAttemptTests(SynchronousTestCase):
         self.assertEqual(verdict.state.attempts[0].at, NOW)
         self.assertEqual(verdict.state.attempts[0].server, "h:25")
 
+    def test_delivered_to_all_comes_to_the_same_by_the_short_way_and_the_long_one(self) -> None:
+        before = result(c=Outcome.DELIVERED).outcomes
+        for marked in (FRESH, FRESH.doubting(("a@x.test",), 5.0), MailState(doubted=("a@x.test",))):
+            short = after_attempt(marked, 0, result(a=Outcome.DELIVERED), POLICY, MOMENT)
+            # Who has settled recipients goes the long way.
+            state = attrs.evolve(marked, settled=before)
+            verdict = after_attempt(state, 0, result(a=Outcome.DELIVERED), POLICY, MOMENT)
+            self.assertIsInstance(verdict, Done)
+            settled = verdict.state.settled[1:]
+            self.assertEqual(short, Done(state=attrs.evolve(verdict.state, settled=settled)))
+
     def test_a_temporary_failure_is_tried_again_for_those_left(self) -> None:
         outcomes = result(a=Outcome.DELIVERED, b=Outcome.TEMPORARY, c=Outcome.PERMANENT)
         verdict = after_attempt(FRESH, 0, outcomes, POLICY, MOMENT)

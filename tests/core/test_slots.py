@@ -43,6 +43,13 @@ class SlotsTests(SynchronousTestCase):
             self.take(5, server)
         self.assertEqual(self.slots.lent_too_long(1e6), 0)
 
+    def test_what_one_server_leaves_of_its_share_takes_nothing_off_what_is_lent(
+        self,
+    ) -> None:
+        self.take(8, "a:25")
+        self.take(2, "b:25")
+        self.assertEqual(self.slots.lent_too_long(1e6), 3)
+
     def test_what_is_given_back_can_be_taken_again(self) -> None:
         slots = self.take(20)
         while slots:

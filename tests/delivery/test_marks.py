@@ -336,6 +336,19 @@ class MarkTests(SynchronousTestCase):
         dialogue.hear(KEPT, OK, OK)
         self.assertEqual((self.marks.asked, outcomes(dialogue)), ([], [[TEMPORARY], [DELIVERED]]))
 
+    def test_a_mark_may_be_anything_that_can_be_awaited(self) -> None:
+        noted: Deferred[None] = Deferred()
+
+        async def note(_: tuple[str, ...]) -> None:
+            await noted
+
+        dialogue = begin(("PIPELINING",), attrs.evolve(mail(A), before_dot=note))
+        dialogue.said()
+        dialogue.hear(OK, OK, "354 go")
+        self.assertEqual(dialogue.said(), b"")
+        noted.callback(None)
+        self.assertEqual(dialogue.said(), DOT)
+
     def test_a_fault_while_noting_fails_the_mail_and_sends_nothing(self) -> None:
         def fault(_: tuple[str, ...]) -> Deferred[None]:
             raise ZeroDivisionError

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import attrs
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import LogLevel, formatEvent
 
 from smtpmailer.core.model import Capabilities, Outcome
@@ -275,6 +277,18 @@ class FaultTests(PostmanCase):
         self.put()
         self.assertTrue(self.deliver().done)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_what_counts_elsewhere_is_waited_for(self) -> None:
+        counted: list[Deferred[None]] = [Deferred(), Deferred()]
+        # The one has not begun, the other waits for what came of it.
+        second = succeed(None).addCallback(lambda _: counted[1])
+        for number, counting in enumerate((counted[0], second)):
+            self.put()
+            with mock.patch.object(type(self.counters), "add_sent", return_value=counting):
+                deciding = Deferred.fromCoroutine(self.carrier.decide(self.claim()))
+            self.assertNoResult(deciding)
+            counted[number].callback(None)
+            self.assertTrue(self.successResultOf(deciding).done)
 
 
 class LogTests(PostmanCase):

@@ -11,6 +11,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from smtpmailer.core.dueindex import DueIndex
 from smtpmailer.core.queued import Settlement
 from smtpmailer.core.queuestate import FRESH, MailState
 from smtpmailer.errors import NoSuchMailError, StoreError
@@ -18,6 +19,7 @@ from smtpmailer.stores import files as module
 from smtpmailer.stores import journal
 from smtpmailer.stores.content import encode
 from smtpmailer.stores.filequeue import FileQueue
+from smtpmailer.stores.waiting import WaitingNames
 from tests.stores.queues import (
     NOW,
     HandWatch,
@@ -84,6 +86,22 @@ class ReleaseTests(FileCase):
         self.successResultOf(first.store.stop())
         self.successResultOf(second.store.mark(ONE, tried_state(in_doubt=("a@example.test",))))
         self.assertIn('"doubt"', (self.place.ours / "journal").read_text("utf-8"))
+
+
+class HiddenTests(FileCase):
+    """Names that an operation of ours has in hand while the directory is read first."""
+
+    def test_they_are_out_of_the_index_until_they_are_shown(self) -> None:
+        for present in (True, False):
+            self.setUp()
+            queue, _ = self.process()
+            names = WaitingNames(queue._folder)
+            names.begin()
+            names.hide([ONE])
+            names.load(DueIndex([ONE, TWO]))
+            self.assertEqual(list(names.index), [TWO])
+            names.show(ONE, None, present=present)
+            self.assertEqual(list(names.index), [ONE, TWO] if present else [TWO])
 
 
 class ForeignTests(FileCase):

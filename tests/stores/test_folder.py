@@ -51,7 +51,9 @@ class StoppedTests(FolderCase):
             self.assertEqual(self.recovered().states, {ONE: tried_state()})
 
     def test_done(self) -> None:
-        for count in self.stops(self.claimed, lambda batch: self.folder.done(batch, ONE)):
+        for count in self.stops(
+            self.claimed, lambda batch: self.folder.record(batch, [(ONE, None)])
+        ):
             self.assertEqual(self.where(), {ONE: ["claimed"]})
             found = self.recovered()
             self.assertEqual([mail.name for mail in found.claims], [] if count else [ONE])
@@ -125,7 +127,7 @@ class StoppedTests(FolderCase):
         for directory in ("mail", "temp"):
             self.setUp()
             self.claimed()
-            self.finish(lambda batch: self.folder.done(batch, ONE))
+            self.finish(lambda batch: self.folder.record(batch, [(ONE, None)]))
             (self.place.root / directory / ONE).write_bytes(OLD)
             self.assertEqual(self.recovered().claims, [])
             self.assertEqual(self.where(), {})
@@ -133,7 +135,7 @@ class StoppedTests(FolderCase):
     def test_after_an_orderly_end_nothing_is_taken_for_done(self) -> None:
         """Somebody may put the file back to have it sent again."""
         self.claimed()
-        self.finish(lambda batch: self.folder.done(batch, ONE))
+        self.finish(lambda batch: self.folder.record(batch, [(ONE, None)]))
         self.finish(self.folder.end_run)
         (self.place.waiting / ONE).write_bytes(OLD)
         self.recovered()

@@ -193,7 +193,7 @@ class FailureTests(FolderCase):
     def test_a_settlement_that_failed_can_be_asked_for_again(self) -> None:
         burial = Burial(ONE, NEW, tried_state(), self.graves, b"{}")
         operations: dict[str, Steps] = {
-            "done": lambda batch: self.folder.done(batch, ONE),
+            "done": lambda batch: self.folder.record(batch, [(ONE, None)]),
             "requeue": lambda batch: self.folder.requeue(batch, ONE, NEW, tried_state()),
             "bury": lambda batch: self.folder.bury(batch, burial),
         }
@@ -272,7 +272,7 @@ class RecoveryTests(FolderCase):
             found = self.finish(lambda batch: recover(self.folder, batch))
         self.assertEqual([mail.name for mail in found.claims], [ONE])
         self.assertEqual(len(found.faults), 1)
-        self.finish(lambda batch: self.folder.done(batch, ONE))
+        self.finish(lambda batch: self.folder.record(batch, [(ONE, None)]))
         self.assertEqual(self.recovered().claims, [])
 
     def test_one_file_that_resists_keeps_no_other(self) -> None:
@@ -297,7 +297,7 @@ class RecoveryTests(FolderCase):
             self.put(name)
         self.claim(ONE, TWO)
         marked = tried_state(in_doubt=("b@example.test",), in_doubt_since=5.0)
-        self.finish(lambda batch: self.folder.record(batch, ONE, marked))
+        self.finish(lambda batch: self.folder.record(batch, [(ONE, marked)]))
         for name in (ONE, TWO):
             os.rename(self.place.claimed / name, self.place.waiting / name)
         found = self.recovered()
@@ -319,7 +319,7 @@ class RecoveryTests(FolderCase):
         self.put()
         self.claim()
         marked = tried_state(in_doubt=("b@example.test",), in_doubt_since=5.0)
-        self.finish(lambda batch: self.folder.record(batch, ONE, marked))
+        self.finish(lambda batch: self.folder.record(batch, [(ONE, marked)]))
         (self.place.waiting / ONE).write_bytes(NEW)
         found = self.recovered()
         self.assertEqual([mail.name for mail in found.claims], [ONE])
@@ -334,7 +334,7 @@ class RecoveryTests(FolderCase):
         self.put()
         self.claim()
         marked = tried_state(in_doubt=("b@example.test",), in_doubt_since=5.0)
-        self.finish(lambda batch: self.folder.record(batch, ONE, marked))
+        self.finish(lambda batch: self.folder.record(batch, [(ONE, marked)]))
         os.rename(self.place.claimed / ONE, self.place.waiting / ONE)
         with mock.patch("os.rename", side_effect=PermissionError(errno.EPERM, "no", ONE)):
             found = self.recovered()
@@ -373,7 +373,7 @@ class RecoveryTests(FolderCase):
             self.put(name)
         self.claim(ONE, TWO)
         for name in (ONE, TWO):
-            self.finish(partial(self.folder.done, name=name))
+            self.finish(partial(self.folder.record, changes=[(name, None)]))
         (self.place.claimed / ONE).write_bytes(OLD)
         self.finish(self.folder.rewrite_journal)
         self.assertEqual(self.folder.journal.done_names(), [ONE])
