@@ -32,9 +32,6 @@ __all__ = [
 #: No mail is nearly so large; what is, was not put here to be sent.
 MAX_FILE_BYTES: Final = 512 * 1024 * 1024
 
-#: A file with fewer bytes is read without asking for its size.
-_SMALL_BYTES: Final = 32 * 1024
-
 #: From so many files on, one sync of the file system is cheaper than one a file.
 _MANY: Final = 4
 
@@ -95,7 +92,12 @@ def read_regular(path: str, keep: Callable[[str, int], None] | None = None) -> b
             raise StoreError(f"{path} is not a regular file") from None
         raise
     try:
-        content = _read_small(handle) or _read_large(path, handle)
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreError(f"{path} is not a regular file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise StoreError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        content = _read_all(handle, found.st_size)
         if keep is not None:
             keep(path, handle)
             handle = -1
@@ -103,29 +105,6 @@ def read_regular(path: str, keep: Callable[[str, int], None] | None = None) -> b
     finally:
         if handle >= 0:
             os.close(handle)
-
-
-def _read_small(handle: int) -> bytes:
-    """Read a small regular file whole; empty when it has to be looked at first.
-
-    Most are small, and one call is enough for them: what is no file (a directory, a pipe, a socket,
-    a terminal) can't be read at a place, and a disk, or a device that never ends, fills any buffer.
-    """
-    try:
-        content = os.pread(handle, _SMALL_BYTES, 0)
-    except OSError:
-        return b""
-    return content if len(content) < _SMALL_BYTES else b""
-
-
-def _read_large(path: str, handle: int) -> bytes:
-    """Read any regular file whole; raises StoreError when it is none, or far too large."""
-    found = os.fstat(handle)
-    if not stat.S_ISREG(found.st_mode):
-        raise StoreError(f"{path} is not a regular file")
-    if found.st_size > MAX_FILE_BYTES:
-        raise StoreError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
-    return _read_all(handle, found.st_size)
 
 
 def _read_all(handle: int, size: int) -> bytes:

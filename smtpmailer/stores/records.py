@@ -47,7 +47,8 @@ class Records:
     def add(self, name: str, state: MailState | None) -> Deferred[None]:
         """Record a claimed mail's state; None: it was delivered to everybody, and is removed.
 
-        Fires when that is done, and the state durable; fails with StoreError.
+        Fires when that is done, and the state durable; fails with StoreError. Not while something
+        else (requeue, bury) is under way for the mail: what is added may be carried out before it.
         """
         done: Deferred[None] = Deferred()
         begun = None
