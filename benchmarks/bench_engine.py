@@ -125,7 +125,7 @@ def main() -> int:
             for run in runs:
                 rates[run].append(measure(run, commands[run.who], Path(folder)))
     table(rates)
-    return judge({run: statistics.median(found) for run, found in rates.items()})
+    return judge(rates)
 
 
 def prepare(folder: Path) -> None:
@@ -190,14 +190,17 @@ def table(rates: dict[Run, list[float]]) -> None:
         print(f"{run.label:<36} {middle:>8.0f} {min(found):>8.0f} {max(found):>8.0f}")
 
 
-def judge(medians: dict[Run, float]) -> int:
-    """Print which aims are met; give the exit status."""
+def judge(rates: dict[Run, list[float]]) -> int:
+    """Print which aims are met; give the exit status.
+
+    What counts is the median of the rounds' own ratios: the machine's speed changes between rounds.
+    """
     print(f"\n{'aims':<62} {'aim':>5} {'found':>6}")
     status = 0
     for aim in AIMS:
-        ours = rate_of(medians, "engine", aim)
-        theirs = rate_of(medians, aim.peer, aim)
-        found = ours / theirs if ours and theirs else 0.0
+        ours, theirs = rates_of(rates, "engine", aim), rates_of(rates, aim.peer, aim)
+        ratios = [our / their for our, their in zip(ours, theirs, strict=False)]
+        found = statistics.median(ratios) if ratios else 0.0
         met = found >= aim.factor
         status |= not met
         what = (
@@ -209,13 +212,13 @@ def judge(medians: dict[Run, float]) -> int:
     return status
 
 
-def rate_of(medians: dict[Run, float], who: str, aim: Aim) -> float:
-    """Give the median of a contestant in the setting of an aim; 0 when it did not run."""
-    for run, rate in medians.items():
+def rates_of(rates: dict[Run, list[float]], who: str, aim: Aim) -> list[float]:
+    """Give the rates of a contestant in the setting of an aim; none when it did not run."""
+    for run, found in rates.items():
         same = (run.who, run.sessions, run.delay) == (who, aim.sessions, aim.delay)
         if same and (who != "engine" or (run.offer, run.depth) == (aim.offer, aim.depth)):
-            return rate
-    return 0.0
+            return found
+    return []
 
 
 if __name__ == "__main__":
