@@ -31,7 +31,8 @@ def use_one_heap() -> None:
 def give_back() -> None:
     """Give free memory back to the system; most of it goes by itself, but not what has gaps.
 
-    It takes less than a millisecond, or a few where there are very many gaps.
+    It takes less than a millisecond as a rule, and some where there are very many gaps: 6 to 17 for
+    10,000 in 170 MB.
     """
     if _malloc_trim is not None:
         _malloc_trim(ctypes.c_size_t(0))

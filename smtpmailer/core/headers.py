@@ -40,15 +40,16 @@ _REFUSED: Final = re.compile(r"[\r\n\0\ud800-\udfff]")
 _STRIPPED: Final = re.compile(r"[\x01-\x1f\x7f-\x9f\u2028\u2029]")
 _TOKENS: Final = re.compile(r" *[^ ]+")
 _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-# An apostrophe may stand in a token, yet some parsers take it for RFC 2231's: it is quoted.
-_MIME_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&*+.^_`{|}~-]+")
+# Apostrophe, asterisk and percent may stand in a token, yet parsers take them for RFC 2231's.
+_MIME_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$&+.^_`{|}~-]+")
 _PLAIN_VALUE: Final = re.compile(r"[!#-\[\]-~](?:[ !#-\[\]-~]*[!#-\[\]-~])?")
 _ATTRIBUTE_CHARS: Final = "!#$&+-.^_`|~"
-# No name begins with a dot, which would have to be stuffed. Each repetition is possessive: what
-# follows it is never a part of it, so there is nothing to be gained by going back.
+# No name begins with a dot, which would have to be stuffed. Repetitions of characters are
+# possessive: what follows is never one of them. Those of groups are not: Python 3.11.2 matches
+# such wrongly.
 _BLOCK: Final = re.compile(
     rb"(?:[!-\-/-9;-~][!-9;-~]*+:[ -~\x80-\xff]*+\r\n"
-    rb"(?: ++[!-~\x80-\xff][ -~\x80-\xff]*+\r\n)*+)++"
+    rb"(?: ++[!-~\x80-\xff][ -~\x80-\xff]*+\r\n)*)+"
 )
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = (

@@ -203,8 +203,8 @@ class StructuredTests(SynchronousTestCase):
         self.assertEqual(self.field("a.pdf"), "Content-Disposition: attachment; filename=a.pdf\r\n")
         self.assertIn('filename="a b(1).pdf"', self.field("a b(1).pdf"))
 
-    def test_an_apostrophe_is_quoted_for_parsers_that_would_lose_the_name(self) -> None:
-        for name in ("it's.pdf", "a'b'c.pdf"):
+    def test_what_parsers_would_lose_the_name_by_is_quoted(self) -> None:
+        for name in ("it's.pdf", "a'b'c.pdf", "a*b.txt", "100%*.txt", "*.txt"):
             field = self.field(name)
             self.assertEqual(field, f'Content-Disposition: attachment; filename="{name}"\r\n')
             self.assertEqual(parse(field).get_filename(), name)
@@ -259,6 +259,7 @@ class BlockTests(SynchronousTestCase):
         for block in (
             b"", b"A: b", b"A: b\n", b"A: b\r", b"A: b\r\n\r\n", b"A: b\r\n \r\n", b" A: b\r\n",
             b"A b\r\n", b"A : b\r\n", b"A: b\nC: d\r\n", b"A: b\rC: d\r\n", b"A: \0\r\n",
+            b"A: x\r\nB", b"A: b\r\n c",
             b".A: b\r\n", b"A: b\r\n.C: d\r\n", b"A: b\r\n.c\r\n",
             b"A: b\tc\r\n", b"A: \x1b\r\n", b"A: \xc3\xbc\r\n", b"A: " + b"b" * 996 + b"\r\n",
         ):  # fmt: skip
