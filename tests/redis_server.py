@@ -83,7 +83,7 @@ class RedisServer:
             )
 
     def call(self, *words: object) -> Any:
-        """Carry out a command, past passwords and TLS; an error reply is raised.
+        """Carry out a command, past passwords and TLS; an error reply is raised, as is OSError.
 
         Replies are bytes, int, None and lists of them.
         """
@@ -184,6 +184,7 @@ def _exchange(client: socket.socket, reader: hiredis.Reader, words: Sequence[obj
     client.sendall(hiredis.pack_command(packed))
     while (reply := reader.gets()) is False:
         received = client.recv(65536)
-        assert received, "redis-server closed the connection"
+        if not received:
+            raise ConnectionResetError("redis-server closed the connection")
         reader.feed(received)
     return reply
