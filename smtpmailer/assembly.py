@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ from smtpmailer.queue_parts import RunnerPart, build_runner, open_queue
 from smtpmailer.reloading import Reloader
 from smtpmailer.remembering_parts import build_remembering
 from smtpmailer.services.room import MemoryRoom
+from smtpmailer.stamps import Stamps
 from smtpmailer.stores.shared_counters import SharedCounters
 from smtpmailer.switch import Switch
 from smtpmailer.threads import Threads
@@ -82,6 +84,7 @@ class Assembly:
         self._reactor = reactor
         self._place = place
         self._pacer = Pacer(reactor)
+        self._stamps = Stamps(os.urandom, time.time)
         self._threads = Threads(reactor, name="smtpmailer", size=8)
         self._sender = build_sender(
             settings, reactor, self._threads, pace=self._pacer.later, rates=place.shared.paces
@@ -90,7 +93,9 @@ class Assembly:
         self._redis = _redis(settings, reactor, resets=place.first)
         link = self._redis.redis if self._redis else None
         self.queue = open_queue(settings, reactor, link) if settings.mailer_queue else None
-        self._once = build_once(settings, reactor, self.queue, link, self._threads)
+        self._once = build_once(
+            settings, reactor, self.queue, link, self._threads, self._stamps.fresh
+        )
         self._auth = build_auth(settings, reactor, place.shared.rates)
         self._tls = TlsDoor(settings)
         self._accounts = AccountsDesk(settings, find_machine_name())
@@ -202,6 +207,7 @@ class Assembly:
             room=MemoryRoom(0),
             accounts=self._accounts,
             once=self._once.once,
+            stamp=self._stamps.fresh,
         )
 
     def _make_runner(self, settings: Settings, front: Front) -> RunnerPart | None:

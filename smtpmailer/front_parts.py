@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -37,7 +35,7 @@ from smtpmailer.services.status import PONG, StatusService
 from smtpmailer.stores.attachments import Attachments
 from smtpmailer.template_parts import build_templates
 
-__all__ = ["Front", "Ground", "build_front", "find_machine_name", "fresh_stamp"]
+__all__ = ["Front", "Ground", "build_front", "find_machine_name"]
 
 #: Requests that take a part of a millisecond and more.
 _COSTLY: Final = frozenset({"sendMail", "queueMail"})
@@ -50,7 +48,7 @@ class Ground:
     Mails with files share ``room``.
     ``auth`` counts when MAILER_AUTH is on. ``redis`` and ``queue`` are there when they are on.
     ``machine_name`` is what SMTP servers are told where SMTP_EHLO_NAME is empty. ``accounts`` holds
-    those that there are now.
+    those that there are now. ``stamp`` gives a new mail its identity.
     """
 
     threads: IThreads
@@ -64,6 +62,7 @@ class Ground:
     room: MemoryRoom
     accounts: AccountsDesk
     once: Once
+    stamp: Callable[[], Stamp]
 
 
 @attrs.frozen(kw_only=True)
@@ -89,18 +88,25 @@ def build_front(settings: Settings, ground: Ground) -> Front:
     )
     ground.room.limit = settings.mail_max_memory
     parser = MailParser(load_schema("sendMail"), mail_limits(settings), ground.accounts.current)
+    tells = "info" not in hidden_levels(settings)
     queue = None
     if ground.queue is not None:
         schema = Schema(load_schema("updateQueuedMail"))
-        tools = QueueTools(parser=parser, update_schema=schema, courier=courier, stamp=fresh_stamp)
+        tools = QueueTools(
+            parser=parser,
+            update_schema=schema,
+            courier=courier,
+            stamp=ground.stamp,
+            tells_queued=tells,
+        )
         queue = build_queue_front(settings, ground.queue, tools, ground.counters)
     mail = MailService(
         parser,
         courier,
         ground.counters,
-        fresh_stamp,
+        ground.stamp,
         queue.requeue if queue else None,
-        tells_sent="info" not in hidden_levels(settings),
+        tells_sent=tells,
     )
     handlers: Mapping[str, Handler] = {
         "sendMail": mail.send_mail,
@@ -126,11 +132,6 @@ def _status_handlers(settings: Settings, ground: Ground) -> Mapping[str, Handler
     store = ground.queue.store if ground.queue else None
     status = StatusService(ground.counters, store, ground.redis, settings.mailer_once_keep)
     return {"ping": status.ping, "status": status.status}
-
-
-def fresh_stamp() -> Stamp:
-    """Give a new mail its identity."""
-    return Stamp(unique=secrets.token_hex(8), epoch_seconds=time.time())
 
 
 def _mail_defaults(settings: Settings, ground: Ground) -> MailDefaults:

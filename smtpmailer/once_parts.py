@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 from twisted.application.service import IService
 
+from smtpmailer.core.mime import Stamp
 from smtpmailer.core.settings import Settings
-from smtpmailer.front_parts import fresh_stamp
 from smtpmailer.interfaces import IRedis, IThreads
 from smtpmailer.queue_parts import QueueGround
 from smtpmailer.queue_stores import cipher_of, open_once_store
@@ -33,13 +34,14 @@ def build_once(
     queue: QueueGround | None,
     redis: IRedis | None,
     threads: IThreads,
+    stamp: Callable[[], Stamp],
 ) -> OnceParts:
     """Put it together; touches nothing before a request has a key."""
     stores = open_once_store(settings, reactor, redis, threads)
     cipher = cipher_of(settings)
     tools = OnceTools(
         store=SealedOnceStore(stores.store, cipher),
-        stamp=fresh_stamp,
+        stamp=stamp,
         clock=reactor,
         search=queue.search if queue else None,
         secrets=cipher.keys,

@@ -24,17 +24,18 @@ class DueIndex:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         """Begin with these names, each due at its own time."""
-        self._names: SortedList = SortedList(names)
-        self._due: SortedList = SortedList((due_of(name), name) for name in self._names)
-        self._moved: dict[str, float] = {}
+        # When each is due: to look a name up in a dictionary takes a tenth of the time.
+        self._at = {name: due_of(name) for name in names}
+        self._names: SortedList = SortedList(self._at)
+        self._due: SortedList = SortedList((at, name) for name, at in self._at.items())
 
     def __len__(self) -> int:
         """Count the waiting mails."""
-        return len(self._names)
+        return len(self._at)
 
     def __contains__(self, name: object) -> bool:
         """Whether a name waits."""
-        return name in self._names
+        return name in self._at
 
     def __iter__(self) -> Iterator[str]:
         """Give all names in ascending order."""
@@ -42,38 +43,36 @@ class DueIndex:
 
     def add(self, name: str, due: float | None = None) -> None:
         """Let a name wait until ``due``; one that waits already is moved there."""
-        if name in self._names:
-            self._due.remove((self.due_at(name), name))
-        else:
+        before = self._at.get(name)
+        if before is None:
             self._names.add(name)
-        if due is None:
-            self._moved.pop(name, None)
         else:
-            self._moved[name] = due
-        self._due.add((self.due_at(name), name))
+            self._due.remove((before, name))
+        self._at[name] = at = due_of(name) if due is None else due
+        self._due.add((at, name))
 
     def hasten(self, name: str, due: float) -> bool:
         """Let a name be due at ``due`` if it is not before; tells whether it waits for any time."""
-        if name not in self._names or self.due_at(name) == math.inf:
+        at = self._at.get(name, math.inf)
+        if at == math.inf:
             return False
-        if due < self.due_at(name):
+        if due < at:
             self.add(name, due)
         return True
 
     def discard(self, name: str) -> bool:
         """Take a name out; tells whether it was in."""
-        try:
-            self._names.remove(name)
-        except ValueError:
+        at = self._at.pop(name, None)
+        if at is None:
             return False
-        self._due.remove((self.due_at(name), name))
-        self._moved.pop(name, None)
+        self._names.remove(name)
+        self._due.remove((at, name))
         return True
 
     def due_at(self, name: str) -> float:
         """Give the time at which a name is due, or would be."""
-        moved = self._moved.get(name)
-        return due_of(name) if moved is None else moved
+        at = self._at.get(name)
+        return due_of(name) if at is None else at
 
     def page(self, limit: int, page: int) -> list[str]:
         """Give a zero-based page of names in ascending order."""

@@ -50,12 +50,16 @@ _NO_VALUES = "replaceContent goes with a template, and this mail has its text: a
 
 @attrs.frozen(kw_only=True)
 class QueueTools:
-    """What the queue's requests need besides the queue."""
+    """What the queue's requests need besides the queue.
+
+    With ``tells_queued`` off there is no line on a mail that was queued: nobody would see it.
+    """
 
     parser: MailParser
     update_schema: Schema
     courier: Courier
     stamp: Callable[[], Stamp]
+    tells_queued: bool = True
 
 
 class QueueService:
@@ -117,15 +121,16 @@ class QueueService:
             effect = effect_of(fault)
             message = _DOUBTFUL if effect is Effect.UNKNOWN else _NOT_QUEUED
             return error(None, message, effect=effect)
-        self._log.info(
-            "mail {mail_id} from {peer} (request {request}) to {domains} queued as {name}",
-            mail_id=stamp.unique,
-            name=name,
-            peer=arguments.peer,
-            request=arguments.request,
-            domains=request_domains(request),
-            outcome="queued",
-        )
+        if self._tools.tells_queued:
+            self._log.info(
+                "mail {mail_id} from {peer} (request {request}) to {domains} queued as {name}",
+                mail_id=stamp.unique,
+                name=name,
+                peer=arguments.peer,
+                request=arguments.request,
+                domains=request_domains(request),
+                outcome="queued",
+            )
         return success(name, "mail added to queue", waiting_detail(name, FRESH))
 
     @returns_deferred

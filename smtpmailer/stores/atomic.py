@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from smtpmailer.errors import StoreError
@@ -18,6 +18,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "FileLock",
     "HasFileno",
+    "close_all",
     "make_directory",
     "move",
     "open_new",
@@ -125,20 +126,36 @@ def sync_directory(path: str) -> None:
         os.close(handle)
 
 
-def sync_files(files: Iterable[int | HasFileno]) -> None:
+def sync_files(files: Iterable[int | HasFileno], alike: Sequence[int] = ()) -> None:
     """Make the contents of open files durable: one by one, or many with one call.
 
-    Raises OSError. After that nothing is known about what was written: give all of it up, a
-    second try could succeed without having written anything.
+    The files ``alike`` lie in one directory, so on one file system. Raises OSError. After that
+    nothing is known about what was written: give all of it up, a second try could succeed without
+    having written anything.
     """
     handles = [file if isinstance(file, int) else file.fileno() for file in files]
-    if len(handles) >= _MANY and len({os.fstat(handle).st_dev for handle in handles}) == 1:
+    looked_at = {os.fstat(handle).st_dev for handle in (*handles, *alike[:1])}
+    handles += alike
+    if len(handles) >= _MANY and len(looked_at) == 1:
         if _libc.syncfs(handles[0]) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
         return
     for handle in handles:
         os.fsync(handle)
+
+
+def close_all(handles: Iterable[int]) -> None:
+    """Close descriptors, those in a row with one call; no error is told."""
+    first = end = -1
+    for handle in sorted(handles):
+        if handle != end:
+            if first >= 0:
+                os.closerange(first, end)
+            first = handle
+        end = handle + 1
+    if first >= 0:
+        os.closerange(first, end)
 
 
 def write_all(handle: int, data: bytes, offset: int | None = None) -> None:

@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 
 from smtpmailer.errors import StoreError
 from smtpmailer.interfaces import IThreads
-from smtpmailer.stores.atomic import FileLock, HasFileno, sync_directory, sync_files
+from smtpmailer.stores.atomic import FileLock, HasFileno, close_all, sync_directory, sync_files
 
 __all__ = ["WORTH_A_BATCH", "Batch", "GroupCommit", "Operation"]
 
@@ -40,15 +40,21 @@ _MAX_BATCH: Final = 128
 _MOST_BATCHES: Final = 3
 
 #: So many operations that may wait begin a batch of their own while another one is under way.
-WORTH_A_BATCH: Final = 24
+WORTH_A_BATCH: Final = 16
 
 
 @attrs.define
 class Batch:
-    """What one operation asks to be made durable at its next ``yield``."""
+    """What one operation asks to be made durable at its next ``yield``.
+
+    ``drafts`` are files of its own in the one directory where all operations write theirs; they
+    stay open until it puts them into ``over``, which is closed for it.
+    """
 
     files: list[int | HasFileno] = attrs.field(factory=list)
+    drafts: list[int] = attrs.field(factory=list)
     directories: set[str] = attrs.field(factory=set)
+    over: list[int] = attrs.field(factory=list)
 
 
 #: What an operation is before it is called with its batch.
@@ -59,6 +65,7 @@ Operation = Callable[[Batch], Generator[None, None, _T]]
 class _Job:
     operation: Operation[Any]
     done: Deferred[Any]
+    size: Callable[[], int]
     batch: Batch = attrs.field(factory=Batch)
     steps: Generator[None, None, Any] | None = None
     result: Any = None
@@ -88,6 +95,7 @@ class _Flight:
     jobs: list[_Job]
     left: list[_Job]
     files: list[int] = attrs.field(factory=list)
+    drafts: list[int] = attrs.field(factory=list)
     directories: set[str] = attrs.field(factory=set)
     error: StoreError | None = None
     untold: bool = False
@@ -96,19 +104,27 @@ class _Flight:
     def step(self) -> None:
         """Let each job take its next step, with the error of the last sync if any."""
         error, self.error = self.error, None
-        self.left = [job for job in self.left if job.step(error)]
+        stepping, self.left = self.left, [job for job in self.left if job.step(error)]
+        # Each call gives the interpreter lock up, and has to wait for it in a busy process.
+        close_all(handle for job in stepping for handle in job.batch.over)
+        for job in stepping:
+            job.batch.over.clear()
 
     def collect(self, *, durable: bool) -> None:
         """Take over what is to be synced now; where nothing is, have it written at least.
 
-        Descriptors of our own, as another batch's step may close a file while it is synced.
+        Files that operations share get a descriptor of our own, as another batch's step may close
+        them meanwhile.
         """
         files = {id(file): file for job in self.left for file in job.batch.files}
         directories = {path for job in self.left for path in job.batch.directories}
+        drafts = [handle for job in self.left for handle in job.batch.drafts]
         for job in self.left:
             job.batch.files.clear()
+            job.batch.drafts.clear()
             job.batch.directories.clear()
         self.directories = directories if durable else set()
+        self.drafts = drafts if durable else []
         try:
             for file in files.values():
                 # A journal writes what it was told when it is asked.
@@ -120,12 +136,13 @@ class _Flight:
 
     def sync(self) -> None:
         """Make it durable: contents first, then names; raises OSError."""
-        sync_files(self.files)
+        sync_files(self.files, self.drafts)
         for directory in sorted(self.directories):
             sync_directory(directory)
 
     def close(self) -> None:
         """Close what ``collect`` opened."""
+        self.drafts = []
         while self.files:
             os.close(self.files.pop())
 
@@ -135,6 +152,8 @@ class _Flight:
         for job in self.left:
             if job.step(error):
                 job.result = fault
+            close_all(job.batch.over)
+            job.batch.over.clear()
 
     def tell(self) -> None:
         """Give each job its result."""
@@ -147,7 +166,8 @@ class GroupCommit:
 
     What is submitted while no batch can begin forms the next one. ``gate`` keeps the batches of
     several processes apart; it is held while names change, not while a disk syncs.
-    ``durable`` false leaves out every sync (QUEUE_FSYNC). ``most`` operations form a batch.
+    ``durable`` false leaves out every sync (QUEUE_FSYNC). A batch takes no more operations once it
+    has ``most``.
     ``told`` is called once the results of batches have been told, with whether other batches are
     under way; it may not fail.
     """
@@ -180,18 +200,25 @@ class GroupCommit:
         self._failed = 0
         self._told = 0
 
-    def submit(self, operation: Operation[_T], *, patient: bool = False) -> Deferred[_T]:
+    def submit(
+        self,
+        operation: Operation[_T],
+        *,
+        patient: bool = False,
+        size: Callable[[], int] = lambda: 1,
+    ) -> Deferred[_T]:
         """Run an operation with the next batch.
 
         A ``patient`` one waits until a batch that is under way has ended, unless many wait: of the
         small ones thousands come in a second, and a batch costs more than a few of them do.
+        One of a certain ``size`` counts for so many, which matters to how much a batch may hold.
 
         Fires with its result when all it asked for is durable; fails with what it raised, or
         with StoreError when a sync failed. Cancelling it changes nothing but that: the operation
         takes place.
         """
         done: Deferred[_T] = Deferred()
-        self._waiting.append(_Job(operation, done))
+        self._waiting.append(_Job(operation, done, size))
         if not (patient and self._running and len(self._waiting) < WORTH_A_BATCH):
             self._begin()
         return done
@@ -253,8 +280,11 @@ class GroupCommit:
     def _take(self) -> _Flight:
         with self._guard:
             self._starting = False
-            count = min(len(self._waiting), self._most)
-            jobs = [self._waiting.popleft() for _ in range(count)]
+            jobs: list[_Job] = []
+            room = self._most
+            while self._waiting and room > 0:
+                jobs.append(self._waiting.popleft())
+                room -= jobs[-1].size()
         flight = _Flight(jobs, list(jobs))
         self._flights.append(flight)
         return flight

@@ -18,7 +18,7 @@ from typing import Final
 from twisted.internet.defer import Deferred
 
 from smtpmailer.interfaces import IThreads
-from smtpmailer.stores.atomic import unlink
+from smtpmailer.stores.atomic import close_all, unlink
 
 __all__ = ["Disposal"]
 
@@ -96,21 +96,15 @@ class Disposal:
     def close(self) -> None:
         """Close all that was removed; for any thread, and several at once."""
         while handles := self._some():
-            first = last = handles[0]
-            for handle in handles[1:]:
-                if handle != last + 1:
-                    os.closerange(first, last + 1)
-                    first = handle
-                last = handle
-            os.closerange(first, last + 1)
+            close_all(handles)
 
     def _some(self) -> list[int]:
-        """Take a thread's share of what is to be closed, in ascending order."""
+        """Take a thread's share of what is to be closed."""
         handles: list[int] = []
         with contextlib.suppress(IndexError):
             while len(handles) < _A_THREAD:
                 handles.append(self._handles.pop())
-        return sorted(handles)
+        return handles
 
     def end(self) -> None:
         """Close everything, also what is kept; nothing is to be removed any more."""

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import orjson
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from smtpmailer.core.names import is_file_name, make_file_name
@@ -22,12 +23,13 @@ from smtpmailer.coroutines import returns_deferred
 from smtpmailer.errors import NoSuchMailError, StoreError
 from smtpmailer.interfaces import IQueue, IThreads
 from smtpmailer.stores.atomic import FileLock
+from smtpmailer.stores.bundles import Bundles, as_store_error, store_error
 from smtpmailer.stores.commit import GroupCommit, Operation
 from smtpmailer.stores.content import encode
 from smtpmailer.stores.folder import QueueFolder
 from smtpmailer.stores.graves import Burial, Graves
 from smtpmailer.stores.leftovers import find_leftovers
-from smtpmailer.stores.records import Records, as_store_error, store_error
+from smtpmailer.stores.putting import NewMail, put
 from smtpmailer.stores.recovery import recover
 from smtpmailer.stores.waiting import WaitingNames, due_of_state
 from smtpmailer.stores.watch import MakeWatch
@@ -76,7 +78,8 @@ class FileQueueStore:
         """Use these parts; nothing is touched before ``start``."""
         self._folder = folder
         self._commit = commit
-        self._records = Records(folder, commit)
+        self._puts = Bundles(commit, partial(put, folder))
+        self._changes = Bundles(commit, folder.record)
         self._threads = threads
         self._dead = dead
         self._quarantine = quarantine
@@ -125,17 +128,19 @@ class FileQueueStore:
         """Whether a text has the form of a queue file's name."""
         return is_file_name(text)
 
-    @returns_deferred
-    async def put(self, name: str, document: MailDocument, state: MailState) -> None:
+    def put(self, name: str, document: MailDocument, state: MailState) -> Deferred[None]:
         """Add a mail as a file of its own."""
-        content = encode(document)
-        self._take_name(name)
-        present = False
+        # Without a coroutine, as of these come thousands in a second.
         try:
-            await self._submit(lambda batch: self._folder.put(batch, name, content, state))
-            present = True
-        finally:
-            self._names.show(name, due_of_state(state), present=present)
+            mail = NewMail(name, encode(document), state)
+            self._take_name(name)
+        except Exception:  # noqa: BLE001 - the caller learns of it as of any other fault
+            return fail()
+        return self._puts.add(mail).addBoth(self._was_put, mail)
+
+    def _was_put(self, result: Failure | None, mail: NewMail) -> Failure | None:
+        self._names.show(mail.name, due_of_state(mail.state), present=result is None)
+        return result
 
     def page(self, limit: int, page: int) -> Deferred[Page]:
         """Fire with a page of the index."""
@@ -280,7 +285,7 @@ class FileQueueStore:
         """Write a state into the journal."""
         if name not in self._claimed:
             return fail(NoSuchMailError(name))
-        return self._records.add(name, state)
+        return self._changes.add((name, state))
 
     def settle(self, name: str, settlement: Settlement) -> Deferred[None]:
         """Remove, return or bury a claimed mail."""
@@ -289,7 +294,7 @@ class FileQueueStore:
         if not settlement.done:
             return self._put_away(name, settlement)
         # What becomes of most mails; so without a coroutine.
-        return self._records.add(name, None).addCallback(self._removed, name)
+        return self._changes.add((name, None)).addCallback(self._removed, name)
 
     def _removed(self, _: None, name: str) -> None:
         self._end_claim(name)

@@ -24,8 +24,8 @@ import attrs
 
 from smtpmailer.core.queued import StoredMail
 from smtpmailer.core.queuestate import FRESH, MailState, updated
-from smtpmailer.errors import MailGoneOnError, NoSuchMailError, StoreError
-from smtpmailer.stores.atomic import make_directory, move, sync_directory, unlink
+from smtpmailer.errors import NoSuchMailError, StoreError
+from smtpmailer.stores.atomic import make_directory, move, sync_directory
 from smtpmailer.stores.commit import Batch
 from smtpmailer.stores.disposal import Disposal
 from smtpmailer.stores.graves import Burial, Graves
@@ -35,7 +35,7 @@ from smtpmailer.stores.notes import Notes
 from smtpmailer.stores.scratch import Scratch
 from smtpmailer.threads import InlineThreads
 
-__all__ = ["Change", "Paths", "QueueFolder", "Taken"]
+__all__ = ["Change", "Paths", "QueueFolder", "Taken", "name_taken"]
 
 _Steps = Generator[None, None, None]
 
@@ -142,35 +142,6 @@ class QueueFolder:
             return {*self.journal, *self.journal.done_names()}
         return self._reader.names()
 
-    def put(self, batch: Batch, name: str, content: bytes, state: MailState) -> _Steps:
-        """Add a mail.
-
-        Fails with MailGoneOnError when it has its name, though not durably, and keeps it.
-        """
-        with contextlib.ExitStack() as stack:
-            draft = self.scratch.draft(batch, content)
-            stack.callback(draft.close)
-            note = None if state == FRESH else self.notes.write(batch, stack, state)
-            yield
-            if note is not None:
-                self._refuse_taken(name)
-            published = False
-            try:
-                if note is not None:
-                    self.notes.publish(batch, note, name)
-                draft.publish(self.waiting(name))
-                published = True
-                batch.directories.add(self.paths.waiting)
-                yield
-            except (OSError, StoreError) as error:
-                # Refused, so it must not be sent.
-                if published and not self._take_back(name):
-                    raise MailGoneOnError(name, str(error)) from error
-                if isinstance(error, FileExistsError):
-                    raise _taken(name) from None
-                self.notes.remove(name)
-                raise
-
     def replace(
         self, batch: Batch, name: str, new_name: str, content: bytes
     ) -> Generator[None, None, bool]:
@@ -187,7 +158,7 @@ class QueueFolder:
                 raise NoSuchMailError(name)
             if updated(self.state(name)) != state:
                 return False
-            self._refuse_taken(new_name)
+            self.refuse_taken(new_name)
             self.notes.publish(batch, note, new_name)
             os.rename(temporary, self.waiting(name))
             os.rename(self.waiting(name), self.waiting(new_name))
@@ -366,7 +337,7 @@ class QueueFolder:
             yield
             if not graves.has(name):
                 raise NoSuchMailError(name)
-            self._refuse_taken(name)
+            self.refuse_taken(name)
             self.notes.publish(batch, note, name)
             graves.replace(name, temporary)
             graves.give(batch, name, self.waiting(name))
@@ -423,19 +394,10 @@ class QueueFolder:
             with contextlib.suppress(OSError, StoreError):
                 self.journal.forget(name)
 
-    def _take_back(self, name: str) -> bool:
-        """Remove a mail that was just put; tells whether that was so.
-
-        Another process may have claimed it already; and a disk that fails may fail here as well.
-        """
-        try:
-            return unlink(self.waiting(name))
-        except OSError:
-            return False
-
-    def _refuse_taken(self, name: str) -> None:
+    def refuse_taken(self, name: str) -> None:
+        """Raise StoreError when a mail of this name waits."""
         if self.waits(name):
-            raise _taken(name)
+            raise name_taken(name)
 
     def waiting(self, name: str) -> str:
         """Give a waiting mail's path."""
@@ -446,5 +408,6 @@ class QueueFolder:
         return self._claimed + name
 
 
-def _taken(name: str) -> StoreError:
+def name_taken(name: str) -> StoreError:
+    """Say that a mail of this name waits."""
     return StoreError(f"there is a mail {name} already")

@@ -31,6 +31,7 @@ class Draft:
 
     path: str
     _handle: int
+    _batch: Batch
 
     def publish(self, target: str) -> None:
         """Give it its name; raises FileExistsError when another has that, or OSError."""
@@ -39,7 +40,7 @@ class Draft:
 
     def close(self) -> None:
         """Be done with it, whether it was renamed (by others, too) or not."""
-        os.close(self._handle)
+        self._batch.over.append(self._handle)
         if self.path:
             with contextlib.suppress(OSError):
                 unlink(self.path)
@@ -118,13 +119,13 @@ class Scratch:
         """Write a file that is durable at the batch's next sync; raises OSError."""
         path = f"{self._own}/{self.fresh_id()}"
         handle = open_new(path)
-        draft = Draft(path, handle)
+        draft = Draft(path, handle, batch)
         try:
             write_all(handle, content)
         except OSError:
             draft.close()
             raise
-        batch.files.append(handle)
+        batch.drafts.append(handle)
         return draft
 
     def write(self, batch: Batch, stack: contextlib.ExitStack, content: bytes) -> str:

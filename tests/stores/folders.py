@@ -10,11 +10,13 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from smtpmailer.core.queuestate import FRESH, MailState
+from smtpmailer.stores.atomic import close_all
 from smtpmailer.stores.commit import Batch
 from smtpmailer.stores.content import encode
 from smtpmailer.stores.folder import Paths, QueueFolder
 from smtpmailer.stores.graves import Graves
 from smtpmailer.stores.journal import Journal
+from smtpmailer.stores.putting import NewMail, put
 from smtpmailer.stores.recovery import Recovery, recover
 from tests.stores.queues import document, make_place, name_at
 
@@ -44,15 +46,26 @@ class FolderCase(SynchronousTestCase):
 
     def finish(self, operation: Steps) -> Any:
         """Take an operation to its end."""
+        batch = Batch()
         try:
-            steps = operation(Batch())
+            steps = operation(batch)
             while True:
                 next(steps)
         except StopIteration as end:
             return end.value
+        finally:
+            close_all(batch.over)
 
     def put(self, name: str = ONE, state: MailState = FRESH, content: bytes = OLD) -> None:
-        self.finish(lambda batch: self.folder.put(batch, name, content, state))
+        self.finish(lambda batch: self.put_one(batch, name, content, state))
+
+    def put_one(
+        self, batch: Batch, name: str, content: bytes, state: MailState
+    ) -> Generator[None, None, None]:
+        """Put a mail; raises why it could not be put."""
+        faults = yield from put(self.folder, batch, [NewMail(name, content, state)])
+        if faults:
+            raise faults[0]
 
     def claim(self, *names: str) -> Any:
         return self.finish(lambda batch: self.folder.claim(batch, names or [ONE], LATE))

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from smtpmailer.errors import StoreError, ThreadsStoppedError
 from smtpmailer.stores import commit as module
 from smtpmailer.stores.atomic import FileLock
-from smtpmailer.stores.commit import Batch, GroupCommit
+from smtpmailer.stores.commit import WORTH_A_BATCH, Batch, GroupCommit
 from smtpmailer.threads import InlineThreads
 from tests.stores.queues import SHM, HeldThreads
 
@@ -39,12 +39,14 @@ class GroupCommitTests(SynchronousTestCase):
         self.patch(module, "sync_files", self.sync_files)
         self.patch(module, "sync_directory", lambda path: self.events.append(f"sync {path}"))
 
-    def sync_files(self, files: Any) -> None:
-        names = [os.path.basename(os.readlink(f"/proc/self/fd/{file}")) for file in files]
+    def sync_files(self, files: list[int], drafts: list[int]) -> None:
+        names = [os.path.basename(os.readlink(f"/proc/self/fd/{file}")) for file in files + drafts]
         if names:
             self.events.append(f"sync {' '.join(names)}")
 
-    def write(self, name: int, *, fail: str = "", patient: bool = False) -> Deferred[int]:
+    def write(
+        self, name: int, *, fail: str = "", patient: bool = False, size: int = 1
+    ) -> Deferred[int]:
         """Submit an operation that writes file ``name``; ``fail`` says at which step it fails."""
 
         def steps(batch: Batch) -> Generator[None, None, int]:
@@ -62,7 +64,7 @@ class GroupCommitTests(SynchronousTestCase):
                     raise
             return name
 
-        return self.commit.submit(steps, patient=patient)
+        return self.commit.submit(steps, patient=patient, size=lambda: size)
 
     def step(self, what: str, fail: str) -> None:
         self.events.append(what)
@@ -201,6 +203,41 @@ class GroupCommitTests(SynchronousTestCase):
         sizes = [len(e.split()) - 1 for e in self.events if e.startswith("sync 1")]
         self.assertEqual(sizes, [2, 2, 1])
 
+    def test_a_large_operation_counts_for_many(self) -> None:
+        self.commit = GroupCommit(self.threads, self.gate, durable=True, most=4)
+        sizes = {1000: 3, 1001: 3, 1002: 9, 1003: 1, 1004: 1}
+        results = [self.write(name, size=size) for name, size in sizes.items()]
+        self.threads.go()
+        for result in results:
+            self.successResultOf(result)
+        synced = [event.split()[1:] for event in self.events if event.startswith("sync 1")]
+        self.assertEqual(synced, [["1000", "1001"], ["1002"], ["1003", "1004"]])
+
+    def test_a_file_that_an_operation_is_done_with_is_closed_for_it(self) -> None:
+        at_steps: list[list[str]] = []
+
+        def look() -> None:
+            files = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+            names = (os.readlink(file) for file in files if os.path.lexists(file))
+            at_steps.append(sorted(name[7:] for name in names if name.startswith("/memfd:test ")))
+
+        def steps(batch: Batch) -> Generator[None, None, None]:
+            handles = [os.memfd_create(f"test {number}") for number in range(3)]
+            batch.over.append(handles[0])
+            yield
+            look()
+            batch.over.append(handles[2])
+            yield
+            look()
+            batch.over.append(handles[1])
+
+        result = self.commit.submit(steps)
+        self.threads.go()
+        look()
+        self.successResultOf(result)
+        found = [["".join(filter(str.isdigit, name)) for name in names] for names in at_steps]
+        self.assertEqual(found, [["1", "2"], ["1"], []])
+
     def test_without_durability_nothing_is_synced(self) -> None:
         self.commit = GroupCommit(self.threads, self.gate, durable=False)
         result = self.write(1000)
@@ -241,7 +278,7 @@ class GroupCommitTests(SynchronousTestCase):
             self.assertEqual(len(self.threads._work), 1, "nothing was under way")
             work, done = self.threads._work.pop()
             work()
-            few = [self.write(n, patient=True) for n in range(2000, 2023)]
+            few = [self.write(n, patient=True) for n in range(2000, 2000 + WORTH_A_BATCH - 1)]
             self.assertEqual(len(self.threads._work), 0)
             done.callback(None)
             self.assertEqual(len(self.threads._work), 1)
@@ -250,7 +287,7 @@ class GroupCommitTests(SynchronousTestCase):
                 self.successResultOf(result)
 
     def test_an_impatient_operation_takes_the_patient_ones_along(self) -> None:
-        for number, patient in ((23, False), (24, True)):
+        for number, patient in ((WORTH_A_BATCH - 1, False), (WORTH_A_BATCH, True)):
             self.write(1000)
             work, done = self.threads._work.pop()
             work()

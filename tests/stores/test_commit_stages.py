@@ -71,7 +71,7 @@ class StageTests(SynchronousTestCase):
         self.syncs: list[Callable[[], None]] = []
         self.patch(module, "sync_files", self.sync_files)
 
-    def sync_files(self, files: list[int]) -> None:
+    def sync_files(self, files: list[int], _drafts: list[int]) -> None:
         if files and self.syncs:
             self.syncs.pop(0)()
 
@@ -179,7 +179,7 @@ class StageTests(SynchronousTestCase):
         self.addCleanup(file.close)
         found: list[os.stat_result] = []
 
-        def sync_files(files: list[int]) -> None:
+        def sync_files(files: list[int], _drafts: list[int]) -> None:
             if files and not syncing.is_set():
                 syncing.set()
                 self.assertTrue(closed.wait(DEADLINE))

@@ -218,14 +218,15 @@ class ForeignTests(FileCase):
     def test_what_happens_to_a_mail_in_hand_is_seen_afterwards(self) -> None:
         """Put here, taken away by another program before the answer is dealt with."""
         queue, watch = self.process()
-        real = queue.store._folder.put
+        real = queue.store._puts._operation
 
         def put(*args: Any) -> Any:
-            yield from real(*args)
+            faults = yield from real(*args)
             (self.place.waiting / ONE).unlink()
             watch.changed(ONE)
+            return faults
 
-        with mock.patch.object(queue.store._folder, "put", put):
+        with mock.patch.object(queue.store._puts, "_operation", put):
             self.put(queue)
         self.assertEqual(self.names(queue), [])
 

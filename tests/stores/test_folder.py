@@ -21,7 +21,7 @@ class StoppedTests(FolderCase):
 
     def test_put(self) -> None:
         for count in self.stops(
-            lambda: None, lambda batch: self.folder.put(batch, ONE, OLD, tried_state())
+            lambda: None, lambda batch: self.put_one(batch, ONE, OLD, tried_state())
         ):
             self.assertEqual(self.where(), {ONE: ["waiting"]} if count == 2 else {})
             found = self.recovered()

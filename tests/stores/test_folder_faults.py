@@ -49,13 +49,13 @@ class FailureTests(FolderCase):
 
     def test_a_put_whose_sync_fails_is_not_in_the_queue(self) -> None:
         for at in (1, 2):
-            self.fail_sync(lambda batch: self.folder.put(batch, ONE, OLD, tried_state()), at)
+            self.fail_sync(lambda batch: self.put_one(batch, ONE, OLD, tried_state()), at)
             self.assertEqual(self.where(), {})
             self.assertEqual(os.listdir(self.place.ours / "new"), [])
             self.assertEqual(os.listdir(self.folder.scratch._own), [])
 
     def test_a_put_that_another_process_has_claimed_is_not_refused(self) -> None:
-        steps = self.folder.put(Batch(), ONE, OLD, FRESH)
+        steps = self.put_one(Batch(), ONE, OLD, FRESH)
         next(steps)
         next(steps)
         os.rename(self.place.waiting / ONE, self.place.claimed / ONE)
@@ -64,7 +64,7 @@ class FailureTests(FolderCase):
         self.assertEqual(self.where(), {ONE: ["claimed"]})
 
     def test_a_put_that_can_t_be_taken_back_is_not_refused(self) -> None:
-        steps = self.folder.put(Batch(), ONE, OLD, tried_state())
+        steps = self.put_one(Batch(), ONE, OLD, tried_state())
         next(steps)
         next(steps)
         with self.failing("unlink", errno.EPERM, ONE), self.assertRaises(MailGoneOnError):

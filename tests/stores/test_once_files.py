@@ -214,8 +214,8 @@ class FileOnceOwnTests(_FileCase):
         threads, seen = HeldThreads(), []
         store = FileOnceStore(str(self.directory), threads, durable=True)
 
-        def watched(files: list[int]) -> None:
-            seen.append(len(files))
+        def watched(files: list[int], drafts: list[int]) -> None:
+            seen.append(len(files) + len(drafts))
 
         claims = [store.claim(f"{number:064x}", NOTE) for number in range(100)]
         with patch.object(commit, "sync_files", watched):

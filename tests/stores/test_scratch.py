@@ -7,6 +7,7 @@ import errno
 import os
 from unittest import mock
 
+from smtpmailer.stores.atomic import close_all
 from smtpmailer.stores.commit import Batch
 from smtpmailer.stores.scratch import Scratch
 from tests.children import in_child
@@ -25,11 +26,12 @@ class ScratchTests(DirectoryCase):
     def test_a_draft_without_a_name_goes_and_one_with_a_name_stays(self) -> None:
         scratch, batch = self.made(), Batch()
         kept, dropped = scratch.draft(batch, b"kept"), scratch.draft(batch, b"dropped")
-        self.assertEqual(len(batch.files), 2)
+        self.assertEqual(len(batch.drafts), 2)
         kept.publish(self.path("kept"))
         before = len(os.listdir("/proc/self/fd"))
         kept.close()
         dropped.close()
+        close_all(batch.over)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before - 2)
         self.assertEqual((self.root / "kept").read_bytes(), b"kept")
         self.assertFalse(os.path.exists(dropped.path))
@@ -40,7 +42,8 @@ class ScratchTests(DirectoryCase):
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with mock.patch("os.write", side_effect=full), self.assertRaises(OSError):
             scratch.draft(batch, b"content")
-        self.assertEqual((os.listdir(scratch._own), batch.files), ([], []))
+        close_all(batch.over)
+        self.assertEqual((os.listdir(scratch._own), batch.drafts), ([], []))
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
     def test_what_a_dead_process_left_is_swept_and_a_living_one_s_is_not(self) -> None:

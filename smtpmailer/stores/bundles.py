@@ -1,62 +1,65 @@
 # SPDX-License-Identifier: MIT
-"""What is recorded of claimed mails: of many at once, as of each little is to be done."""
+"""Changes of many mails as one operation, where little is to be done for each."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Generator, Sequence
+from typing import Final, Generic, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from smtpmailer.core.queuestate import MailState
 from smtpmailer.errors import StoreError
-from smtpmailer.stores.commit import WORTH_A_BATCH, GroupCommit
-from smtpmailer.stores.folder import Change, QueueFolder
+from smtpmailer.stores.commit import WORTH_A_BATCH, Batch, GroupCommit
 
-__all__ = ["Records", "as_store_error", "store_error"]
+__all__ = ["BundleOperation", "Bundles", "as_store_error", "store_error"]
+
+_T = TypeVar("_T")
 
 #: So many go into one operation at most.
 _MOST: Final = 128
 
+#: Makes changes; returns why some could not be made, by their place: they keep none of the others.
+BundleOperation = Callable[[Batch, Sequence[_T]], Generator[None, None, dict[int, Exception]]]
+
 
 @attrs.define(eq=False)
-class _Bundle:
+class _Bundle(Generic[_T]):
     """Changes that are made together, and who waits for each."""
 
-    changes: list[Change] = attrs.field(factory=list)
+    changes: list[_T] = attrs.field(factory=list)
     waiting: list[Deferred[None]] = attrs.field(factory=list)
 
 
-class Records:
+class Bundles(Generic[_T]):
     """Makes changes durable, bundled: all that come until a batch begins are one operation.
 
     To make an operation of each would cost more than what it does.
     """
 
-    def __init__(self, folder: QueueFolder, commit: GroupCommit) -> None:
-        """Carry them out in this folder."""
-        self._folder = folder
+    def __init__(self, commit: GroupCommit, operation: BundleOperation[_T]) -> None:
+        """Carry them out with this operation."""
         self._commit = commit
+        self._operation = operation
         # The bundle that takes more: until a thread takes it, which the guard keeps apart.
         self._guard = threading.Lock()
-        self._open: _Bundle | None = None
+        self._open: _Bundle[_T] | None = None
 
-    def add(self, name: str, state: MailState | None) -> Deferred[None]:
-        """Record a claimed mail's state; None: it was delivered to everybody, and is removed.
+    def add(self, change: _T) -> Deferred[None]:
+        """Make a change; fires when it is durable, fails with StoreError.
 
-        Fires when that is done, and the state durable; fails with StoreError. Not while something
-        else (requeue, bury) is under way for the mail: what is added may be carried out before it.
+        Not while an operation of another kind is under way for its mail, nor before the end of
+        one that it builds upon: what is added may be carried out before those.
         """
         done: Deferred[None] = Deferred()
-        begun = None
+        begun: _Bundle[_T] | None = None
         with self._guard:
             bundle = self._open
             if bundle is None:
                 self._open = bundle = begun = _Bundle()
-            bundle.changes.append((name, state))
+            bundle.changes.append(change)
             bundle.waiting.append(done)
             count = len(bundle.changes)
             if count == _MOST:
@@ -67,14 +70,18 @@ class Records:
             self._commit.hurry()
         return done
 
-    def _submit(self, bundle: _Bundle) -> None:
-        def take() -> list[Change]:
+    def _submit(self, bundle: _Bundle[_T]) -> None:
+        def take() -> list[_T]:
             with self._guard:
                 if self._open is bundle:
                     self._open = None
             return bundle.changes
 
-        made = self._commit.submit(lambda batch: self._folder.record(batch, take()), patient=True)
+        made = self._commit.submit(
+            lambda batch: self._operation(batch, take()),
+            patient=True,
+            size=lambda: len(bundle.changes),
+        )
         made.addCallbacks(_tell, _fail, (bundle,), errbackArgs=(bundle, take))
 
 
@@ -92,7 +99,7 @@ def as_store_error(failure: Failure) -> Failure:
     return Failure(told)
 
 
-def _tell(faults: dict[int, Exception], bundle: _Bundle) -> None:
+def _tell(faults: dict[int, Exception], bundle: _Bundle[_T]) -> None:
     """Tell each what became of its change."""
     for number, waiting in enumerate(bundle.waiting):
         if number in faults:
@@ -101,7 +108,7 @@ def _tell(faults: dict[int, Exception], bundle: _Bundle) -> None:
             waiting.callback(None)
 
 
-def _fail(failure: Failure, bundle: _Bundle, take: Callable[[], object]) -> None:
+def _fail(failure: Failure, bundle: _Bundle[_T], take: Callable[[], object]) -> None:
     """Tell all that nothing came of the operation, which may not even have begun."""
     take()
     for waiting in bundle.waiting:
