@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,7 @@ import attrs
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench_queue import BODY, SETTINGS, started
-from tests.integration.servers import Postfix
+from tests.integration.servers import Postfix, free_port
 from tests.integration.service import until
 
 AIM = 0.8
@@ -87,8 +88,31 @@ class PostfixRow:
                 postfix.stop()
 
 
-ROWS: tuple[Row | PostfixRow, ...] = (
-    PostfixRow(3000),
+@attrs.frozen
+class AioRow:
+    """The aiosmtpd that everybody has for tests, and how many mails it is sent."""
+
+    mails: int
+    label = "aiosmtpd"
+
+    @contextmanager
+    def server(self) -> Iterator[int]:
+        """Run it; gives its port."""
+        port = free_port()
+        command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"127.0.0.1:{port}"]
+        with subprocess.Popen([*command, "-c", "aiosmtpd.handlers.Sink"]) as server:
+            try:
+                until("aiosmtpd listens", lambda: listens(port))
+                yield port
+            finally:
+                server.kill()
+
+
+AnyRow = Row | PostfixRow | AioRow
+
+ROWS: tuple[AnyRow, ...] = (
+    PostfixRow(10_000),
+    AioRow(10_000),
     Row("", 0, 6000),
     Row("PIPELINING", 0, 6000),
     Row("", 5, 4000),
@@ -120,20 +144,29 @@ def main() -> int:
     return 1 if missed else 0
 
 
+def listens(port: int) -> bool:
+    """Tell whether somebody listens at a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
 def has_postfix() -> bool:
     """Tell whether Postfix can be run."""
     path = f"{os.environ['PATH']}:/usr/sbin"
     return os.geteuid() == 0 and shutil.which("postfix", path=path) is not None
 
 
-def engine(row: Row | PostfixRow) -> float:
+def engine(row: AnyRow) -> float:
     """Give the rate of the engine."""
     with row.server() as port:
         command = [sys.executable, __file__, "engine", str(port), str(row.mails)]
         return float(subprocess.check_output(command))
 
 
-def queue(row: Row | PostfixRow) -> float:
+def queue(row: AnyRow) -> float:
     """Give the rate of a queue."""
     past = int(time.time()) - 1000
     with row.server() as port:

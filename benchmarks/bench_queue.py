@@ -63,6 +63,11 @@ def accept() -> bool:
             rates.setdefault("smtpmailer, synced", []).append(load(service.port))
         with started(SETTINGS | {"QUEUE_FSYNC": False}) as service:
             rates.setdefault("smtpmailer, QUEUE_FSYNC = false", []).append(load(service.port))
+        with started(SETTINGS | {"MAILER_WORKERS": 2}) as service:
+            load(service.port)  # Until both are at work.
+            rates.setdefault("smtpmailer, two workers, synced", []).append(load(service.port))
+            service.terminate()
+            service.ended()
         if shutil.which("php"):
             with php_peer() as port:
                 rates.setdefault("PHP event loop, nothing synced", []).append(load(port))

@@ -148,7 +148,7 @@ def sync_files(files: Iterable[int | HasFileno], alike: Sequence[int] = ()) -> N
 def close_all(handles: Iterable[int]) -> None:
     """Close descriptors, those in a row with one call; no error is told."""
     first = end = -1
-    for handle in sorted(handles):
+    for handle in sorted(set(handles)):
         if handle != end:
             if first >= 0:
                 os.closerange(first, end)

@@ -39,9 +39,15 @@ class Bundles(Generic[_T]):
     To make an operation of each would cost more than what it does.
     """
 
-    def __init__(self, commit: GroupCommit, operation: BundleOperation[_T]) -> None:
-        """Carry them out with this operation."""
+    def __init__(
+        self, commit: GroupCommit, operation: BundleOperation[_T], *, opens_files: bool = False
+    ) -> None:
+        """Carry them out with this operation.
+
+        Of one that ``opens_files`` each change counts for what a batch may hold.
+        """
         self._commit = commit
+        self._opens_files = opens_files
         self._operation = operation
         # The bundle that takes more: until a thread takes it, which the guard keeps apart.
         self._guard = threading.Lock()
@@ -80,7 +86,7 @@ class Bundles(Generic[_T]):
         made = self._commit.submit(
             lambda batch: self._operation(batch, take()),
             patient=True,
-            size=lambda: len(bundle.changes),
+            size=lambda: len(bundle.changes) if self._opens_files else 1,
         )
         made.addCallbacks(_tell, _fail, (bundle,), errbackArgs=(bundle, take))
 

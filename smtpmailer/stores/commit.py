@@ -152,6 +152,8 @@ class _Flight:
         for job in self.left:
             if job.step(error):
                 job.result = fault
+                if job.steps is not None:
+                    job.steps.close()
             close_all(job.batch.over)
             job.batch.over.clear()
 

@@ -78,7 +78,7 @@ class FileQueueStore:
         """Use these parts; nothing is touched before ``start``."""
         self._folder = folder
         self._commit = commit
-        self._puts = Bundles(commit, partial(put, folder))
+        self._puts = Bundles(commit, partial(put, folder), opens_files=True)
         self._changes = Bundles(commit, folder.record)
         self._threads = threads
         self._dead = dead

@@ -119,14 +119,16 @@ class Scratch:
         """Write a file that is durable at the batch's next sync; raises OSError."""
         path = f"{self._own}/{self.fresh_id()}"
         handle = open_new(path)
-        draft = Draft(path, handle, batch)
         try:
             write_all(handle, content)
-        except OSError:
-            draft.close()
+        except BaseException:
+            # At once, as others of this step may need the space.
+            os.close(handle)
+            with contextlib.suppress(OSError):
+                unlink(path)
             raise
         batch.drafts.append(handle)
-        return draft
+        return Draft(path, handle, batch)
 
     def write(self, batch: Batch, stack: contextlib.ExitStack, content: bytes) -> str:
         """Write a file as ``draft`` does and give its path; the stack closes it."""

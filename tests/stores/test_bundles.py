@@ -173,6 +173,17 @@ class RecordsTests(FolderCase):
                 self.record(ONE, FRESH)
             self.assertEqual(run.call_count, 1)
 
+    def test_changes_without_files_of_their_own_fill_no_batch(self) -> None:
+        names = [name_at(number, number) for number in range(1, 12)]
+        self.have(*names)
+        self.patch(module, "_MOST", 5)
+        self.commit._most = 3
+        waiting = [self.record(name, FRESH) for name in names]
+        self.threads.go()
+        for each in waiting:
+            self.successResultOf(each)
+        self.assertEqual(self.syncs, 1)
+
     def test_a_bundle_has_an_end(self) -> None:
         names = [name_at(number, number) for number in range(1, 12)]
         self.have(*names)

@@ -34,7 +34,7 @@ class PutTogetherTests(FolderCase):
         self.threads = HeldThreads()
         gate = FileLock(self.folder.paths.own("gate"))
         self.commit = GroupCommit(self.threads, gate, durable=True)
-        self.puts = Bundles(self.commit, partial(put, self.folder))
+        self.puts = Bundles(self.commit, partial(put, self.folder), opens_files=True)
 
     def begin(self, *names: str, state: MailState = FRESH) -> list[Deferred[None]]:
         return [self.puts.add(NewMail(name, OLD, state)) for name in names]
